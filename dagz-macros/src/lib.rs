@@ -1,0 +1,1 @@
+//! The attribute macros of dagz: `#[dagz::test]` and `#[dagz::setup]`, in the stages parse, validate, expand.
