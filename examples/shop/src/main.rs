@@ -1,0 +1,2 @@
+//! Serves the shop.
+fn main() {}
