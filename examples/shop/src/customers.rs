@@ -1,0 +1,308 @@
+//! Customers, their addresses, wishes and points.
+
+use axum::extract::{Path, State};
+use axum::http::StatusCode;
+use axum::routing::{get, post, put};
+use axum::{Json, Router};
+use deadpool_postgres::Pool;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::Error;
+use crate::validate;
+
+pub(crate) fn routes() -> Router<Pool> {
+    Router::new()
+        .route("/customers", post(register))
+        .route("/customers/{id}", get(read).patch(change).delete(erase))
+        .route(
+            "/customers/{id}/addresses",
+            post(add_address).get(addresses),
+        )
+        .route("/customers/{id}/notes", post(add_note))
+        .route(
+            "/customers/{id}/wishlist/{product}",
+            put(wish).delete(unwish),
+        )
+        .route("/customers/{id}/wishlist", get(wishlist))
+        .route("/customers/{id}/loyalty", get(loyalty))
+}
+
+#[derive(Deserialize)]
+struct NewCustomer {
+    email: String,
+    name: String,
+    country: String,
+}
+
+async fn register(
+    State(pool): State<Pool>,
+    Json(new): Json<NewCustomer>,
+) -> Result<(StatusCode, Json<Value>), Error> {
+    if !validate::is_email(&new.email) {
+        return Err(Error::invalid("`email` is not an address"));
+    }
+    let mut client = pool.get().await?;
+    let transaction = client.transaction().await?;
+    let row = transaction
+        .query_one(
+            "INSERT INTO customers (email, name, country_code) VALUES ($1, $2, $3) RETURNING id",
+            &[&new.email, &new.name, &new.country],
+        )
+        .await?;
+    let id: i64 = row.get(0);
+    crate::outbox::enqueue(
+        &transaction,
+        "customer.registered",
+        &json!({ "customer_id": id }),
+    )
+    .await?;
+    transaction.commit().await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(json!({ "id": id, "email": new.email })),
+    ))
+}
+
+async fn read(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<Json<Value>, Error> {
+    let row = pool
+        .get()
+        .await?
+        .query_opt(
+            "SELECT c.email, c.name, t.name, c.country_code,
+                    (SELECT count(*) FROM customer_notes n WHERE n.customer_id = c.id)
+             FROM customers c JOIN customer_tiers t ON t.id = c.tier_id WHERE c.id = $1",
+            &[&id],
+        )
+        .await?
+        .ok_or(Error::NotFound("customer"))?;
+    Ok(Json(json!({
+        "id": id,
+        "email": row.get::<_, &str>(0),
+        "name": row.get::<_, &str>(1),
+        "tier": row.get::<_, &str>(2),
+        "country": row.get::<_, &str>(3),
+        "notes": row.get::<_, i64>(4),
+    })))
+}
+
+#[derive(Deserialize)]
+struct Change {
+    name: Option<String>,
+    tier: Option<String>,
+}
+
+async fn change(
+    State(pool): State<Pool>,
+    Path(id): Path<i64>,
+    Json(change): Json<Change>,
+) -> Result<StatusCode, Error> {
+    let client = pool.get().await?;
+    let tier: Option<i64> = match &change.tier {
+        Some(name) => Some(
+            client
+                .query_opt("SELECT id FROM customer_tiers WHERE name = $1", &[name])
+                .await?
+                .ok_or_else(|| Error::invalid(format!("there is no tier `{name}`")))?
+                .get(0),
+        ),
+        None => None,
+    };
+    let changed = client
+        .execute(
+            "UPDATE customers SET name = coalesce($2, name), tier_id = coalesce($3, tier_id) WHERE id = $1",
+            &[&id, &change.name, &tier],
+        )
+        .await?;
+    if changed == 0 {
+        Err(Error::NotFound("customer"))
+    } else {
+        Ok(StatusCode::NO_CONTENT)
+    }
+}
+
+/// Erases everything about a customer who never ordered; the books forbid it for others.
+async fn erase(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<StatusCode, Error> {
+    let mut client = pool.get().await?;
+    let transaction = client.transaction().await?;
+    if transaction
+        .query_opt(
+            "SELECT 1 FROM orders WHERE customer_id = $1 LIMIT 1",
+            &[&id],
+        )
+        .await?
+        .is_some()
+    {
+        return Err(Error::conflict("a customer with orders cannot be erased"));
+    }
+    if transaction
+        .execute("DELETE FROM customers WHERE id = $1", &[&id])
+        .await?
+        == 0
+    {
+        return Err(Error::NotFound("customer"));
+    }
+    transaction.commit().await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+#[derive(Deserialize)]
+struct NewAddress {
+    line: String,
+    city: String,
+    postcode: String,
+    country: String,
+    #[serde(default)]
+    default: bool,
+}
+
+/// The first address is the default; a later one becomes it when it says so.
+async fn add_address(
+    State(pool): State<Pool>,
+    Path(id): Path<i64>,
+    Json(new): Json<NewAddress>,
+) -> Result<(StatusCode, Json<Value>), Error> {
+    let mut client = pool.get().await?;
+    let transaction = client.transaction().await?;
+    transaction
+        .query_opt("SELECT 1 FROM customers WHERE id = $1 FOR UPDATE", &[&id])
+        .await?
+        .ok_or(Error::NotFound("customer"))?;
+    let first = transaction
+        .query_opt(
+            "SELECT 1 FROM addresses WHERE customer_id = $1 LIMIT 1",
+            &[&id],
+        )
+        .await?
+        .is_none();
+    if new.default {
+        transaction
+            .execute(
+                "UPDATE addresses SET is_default = false WHERE customer_id = $1",
+                &[&id],
+            )
+            .await?;
+    }
+    let row = transaction
+        .query_one(
+            "INSERT INTO addresses (customer_id, line, city, postcode, country_code, is_default)
+             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
+            &[
+                &id,
+                &new.line,
+                &new.city,
+                &new.postcode,
+                &new.country,
+                &(first || new.default),
+            ],
+        )
+        .await?;
+    transaction.commit().await?;
+    Ok((
+        StatusCode::CREATED,
+        Json(json!({ "id": row.get::<_, i64>(0), "default": first || new.default })),
+    ))
+}
+
+async fn addresses(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<Json<Value>, Error> {
+    let rows = pool
+        .get()
+        .await?
+        .query(
+            "SELECT id, city, is_default FROM addresses WHERE customer_id = $1 ORDER BY id",
+            &[&id],
+        )
+        .await?;
+    let addresses = rows.iter().map(|row| {
+        json!({ "id": row.get::<_, i64>(0), "city": row.get::<_, &str>(1), "default": row.get::<_, bool>(2) })
+    });
+    Ok(Json(addresses.collect()))
+}
+
+#[derive(Deserialize)]
+struct NewNote {
+    body: String,
+}
+
+async fn add_note(
+    State(pool): State<Pool>,
+    Path(id): Path<i64>,
+    Json(new): Json<NewNote>,
+) -> Result<StatusCode, Error> {
+    let client = pool.get().await?;
+    client
+        .execute(
+            "INSERT INTO customer_notes (customer_id, body) VALUES ($1, $2)",
+            &[&id, &new.body],
+        )
+        .await?;
+    Ok(StatusCode::CREATED)
+}
+
+async fn wish(
+    State(pool): State<Pool>,
+    Path((id, product)): Path<(i64, i64)>,
+) -> Result<StatusCode, Error> {
+    let added = pool
+        .get()
+        .await?
+        .execute(
+            "INSERT INTO wishlist_items (customer_id, product_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+            &[&id, &product],
+        )
+        .await?;
+    Ok(if added == 1 {
+        StatusCode::CREATED
+    } else {
+        StatusCode::NO_CONTENT
+    })
+}
+
+async fn unwish(
+    State(pool): State<Pool>,
+    Path((id, product)): Path<(i64, i64)>,
+) -> Result<StatusCode, Error> {
+    let removed = pool
+        .get()
+        .await?
+        .execute(
+            "DELETE FROM wishlist_items WHERE customer_id = $1 AND product_id = $2",
+            &[&id, &product],
+        )
+        .await?;
+    if removed == 0 {
+        Err(Error::NotFound("wish"))
+    } else {
+        Ok(StatusCode::NO_CONTENT)
+    }
+}
+
+async fn wishlist(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<Json<Value>, Error> {
+    let rows = pool
+        .get()
+        .await?
+        .query(
+            "SELECT p.sku, coalesce((SELECT sum(s.available) FROM stock_levels s WHERE s.product_id = p.id), 0) > 0
+             FROM wishlist_items w JOIN products p ON p.id = w.product_id WHERE w.customer_id = $1 ORDER BY p.sku",
+            &[&id],
+        )
+        .await?;
+    let wishes = rows
+        .iter()
+        .map(|row| json!({ "sku": row.get::<_, &str>(0), "available": row.get::<_, bool>(1) }));
+    Ok(Json(wishes.collect()))
+}
+
+async fn loyalty(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<Json<Value>, Error> {
+    let row = pool
+        .get()
+        .await?
+        .query_one(
+            "SELECT coalesce(sum(points), 0)::bigint, count(*) FROM loyalty_entries WHERE customer_id = $1",
+            &[&id],
+        )
+        .await?;
+    Ok(Json(
+        json!({ "points": row.get::<_, i64>(0), "entries": row.get::<_, i64>(1) }),
+    ))
+}
