@@ -25,18 +25,26 @@ pub(crate) fn setup(options: TokenStream, item: TokenStream) -> TokenStream {
     })
 }
 
-/// Runs the later stages on a parsed `item`; next to an error the item stays, so that editors keep understanding it.
+/// Runs the later stages on a parsed `item`.
+///
+/// Next to an error the function stays, so that editors keep understanding it; its attributes go, so that no other
+/// macro adds errors of its own to it.
 fn expand(
     item: TokenStream,
     write: impl FnOnce(Function) -> syn::Result<TokenStream>,
 ) -> TokenStream {
-    match syn::parse2(item.clone()).and_then(write) {
-        Ok(code) => code,
+    let function: Function = match syn::parse2(item.clone()) {
+        Ok(function) => function,
         Err(error) => {
             let error = error.into_compile_error();
-            quote!(#error #item)
+            return quote!(#error #item);
         }
-    }
+    };
+    let bare = function.bare();
+    write(function).unwrap_or_else(|error| {
+        let error = error.into_compile_error();
+        quote!(#error #bare)
+    })
 }
 
 fn write_test(test: &Test) -> TokenStream {
@@ -90,7 +98,8 @@ fn write_run(test: &Test, name: &Ident) -> TokenStream {
         .collect();
     let made = test.arguments.iter().map(|argument| {
         // Spanned, so that "this cannot be an argument" is said at the argument.
-        quote_spanned! {argument.span()=> #facade::__private::argument::<#argument, _>(&#scope).await }
+        let facade = respan(facade, argument.span());
+        quote_spanned!(argument.span()=> #facade::__private::argument::<#argument, _>(&#scope).await)
     });
     let pattern = if test.arguments.is_empty() {
         quote!(_)
@@ -138,12 +147,14 @@ fn write_setup(setup: &Setup) -> TokenStream {
         .iter()
         .filter(|attribute| attribute.path().is_ident("cfg"));
     // Spanned, so that "this is not `dagz::Result<()>`" is said at the return type.
+    let span = output.span();
+    let call = respan(name, span);
     let call = if function.signature.asyncness.is_some() {
-        quote_spanned!(output.span()=> #facade::__private::setup_async(#name()))
+        let facade = respan(facade, span);
+        quote_spanned!(span=> #facade::__private::setup_async(#call()))
     } else {
-        quote_spanned!(output.span()=> #name())
+        quote_spanned!(span=> #call())
     };
-    let function = function.to_token_stream();
     quote! {
         #function
         #(#conditions)*
@@ -159,4 +170,13 @@ fn write_setup(setup: &Setup) -> TokenStream {
             }
         };
     }
+}
+
+/// The same tokens, to be underlined elsewhere.
+fn respan(tokens: &impl ToTokens, span: Span) -> TokenStream {
+    let respanned = tokens.to_token_stream().into_iter().map(|mut token| {
+        token.set_span(span);
+        token
+    });
+    respanned.collect()
 }

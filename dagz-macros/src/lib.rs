@@ -10,6 +10,8 @@ mod expand;
 mod option;
 mod parse;
 mod problem;
+#[cfg(test)]
+mod tests;
 mod valid;
 
 use proc_macro::TokenStream;

@@ -3,7 +3,7 @@
 use proc_macro2::{Group, TokenStream};
 use quote::{ToTokens, TokenStreamExt};
 use syn::parse::{Parse, ParseStream};
-use syn::{Attribute, LitStr, Signature, Token, Visibility, token};
+use syn::{Attribute, FnArg, LitStr, Signature, Token, Visibility, token};
 
 /// A function whose body is not looked into.
 ///
@@ -33,6 +33,29 @@ impl Parse for Function {
             signature,
             body: input.parse()?,
         })
+    }
+}
+
+impl Function {
+    /// The function alone: of all the attributes on it and on its arguments, only `cfg` is kept.
+    pub(crate) fn bare(&self) -> Self {
+        let conditions = self
+            .attributes
+            .iter()
+            .filter(|attribute| attribute.path().is_ident("cfg"));
+        let mut bare = Self {
+            attributes: conditions.cloned().collect(),
+            visibility: self.visibility.clone(),
+            signature: self.signature.clone(),
+            body: self.body.clone(),
+        };
+        for input in &mut bare.signature.inputs {
+            match input {
+                FnArg::Typed(argument) => argument.attrs.clear(),
+                FnArg::Receiver(receiver) => receiver.attrs.clear(),
+            }
+        }
+        bare
     }
 }
 
