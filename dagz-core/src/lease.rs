@@ -1,0 +1,248 @@
+//! Leases: who holds which worker.
+//!
+//! A [`Lease`] is an OS lock on `<state>/leases/jw03.lock`. Every thread, process and run that
+//! shares the state directory takes its worker here, so none is ever held twice. Beside each lock
+//! lies `jw03.json`, a [`Holder`] record that only serves to name who holds what; it is believed
+//! while the lock is held and ignored otherwise. The turn of a marked test is taken in `turn.rs`,
+//! before the lease.
+
+use std::{
+    fmt, fs,
+    fs::File,
+    path::{Path, PathBuf},
+    process,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    Error, ErrorKind, Result, Settings, Worker,
+    error::io_error,
+    lock::{self, Mode},
+};
+
+/// Who holds a worker or a turn, for the error messages of those who wait.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Holder {
+    pub(crate) pid: u32,
+    pub(crate) job: String,
+    pub(crate) test: String,
+    /// How many tests of this job the worker has run, this one included.
+    pub(crate) count: u32,
+    /// Seconds since the epoch.
+    pub(crate) since: u64,
+}
+
+impl Holder {
+    pub(crate) fn new(job: &str, test: &str, count: u32) -> Self {
+        let since = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |elapsed| elapsed.as_secs());
+        Self {
+            pid: process::id(),
+            job: job.to_owned(),
+            test: test.to_owned(),
+            count,
+            since,
+        }
+    }
+
+    /// Reads a record; a torn or missing one is nobody's.
+    pub(crate) fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&fs::read(path).ok()?).ok()
+    }
+
+    pub(crate) fn write(&self, path: &Path) -> Result<()> {
+        let text = serde_json::to_vec(self).unwrap_or_default();
+        fs::write(path, text).map_err(io_error("writing", path))
+    }
+}
+
+impl fmt::Display for Holder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |elapsed| elapsed.as_secs());
+        let Self { pid, test, .. } = self;
+        let seconds = now.saturating_sub(self.since);
+        write!(f, "`{test}` of process {pid} for {seconds}s")
+    }
+}
+
+/// Describes the holder recorded at `path` to those who wait.
+pub(crate) fn held_by(path: &Path) -> String {
+    Holder::read(path).map_or_else(|| "an unknown process".to_owned(), |who| who.to_string())
+}
+
+/// A crash-safe hold on a worker, given back when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    worker: Worker,
+    count: u32,
+    // Held, not read: closing the handle is what frees the worker.
+    _lock: File,
+}
+
+impl Lease {
+    /// Takes the first free worker of this node, waiting for one up to the settings' lease
+    /// timeout. `job` and `test` are recorded for those who wait meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::LeaseTimeout`] naming who holds which worker; [`ErrorKind::Settings`] when
+    /// there are no workers; [`ErrorKind::Io`] when the state directory cannot be written.
+    pub fn acquire(settings: &Settings, job: &str, test: &str) -> Result<Self> {
+        if settings.workers() == 0 {
+            return Err(Error::new(
+                ErrorKind::Settings,
+                "a lease was asked for with zero workers; raise `DAGZ_WORKERS`",
+            ));
+        }
+        let directory = directory(settings)?;
+        let deadline = Instant::now() + settings.lease_timeout();
+        lock::poll(deadline, || {
+            Self::first_free(settings, &directory, job, test)
+        })?
+        .ok_or_else(|| Self::timeout(settings, &directory))
+    }
+
+    /// The worker that is held.
+    pub fn worker(&self) -> Worker {
+        self.worker
+    }
+
+    /// How many tests of this job the worker has run, the holder's included.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    fn first_free(
+        settings: &Settings,
+        directory: &Path,
+        job: &str,
+        test: &str,
+    ) -> Result<Option<Self>> {
+        for worker in workers(settings) {
+            let path = directory.join(format!("{worker}.lock"));
+            if let Some(lock) = lock::try_lock(&path, Mode::Exclusive)? {
+                let record = record(directory, worker);
+                let before = Holder::read(&record)
+                    .filter(|before| before.job == job)
+                    .map_or(0, |before| before.count);
+                let count = before.saturating_add(1);
+                Holder::new(job, test, count).write(&record)?;
+                return Ok(Some(Self {
+                    worker,
+                    count,
+                    _lock: lock,
+                }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn timeout(settings: &Settings, directory: &Path) -> Error {
+        let mut holders: Vec<String> = workers(settings)
+            .map(|worker| format!("{worker} by {}", held_by(&record(directory, worker))))
+            .collect();
+        if holders.len() > 8 {
+            let more = holders.len() - 8;
+            holders.truncate(8);
+            holders.push(format!("and {more} more"));
+        }
+        Error::new(
+            ErrorKind::LeaseTimeout,
+            format!(
+                "no worker became free within {:?}; held: {}; raise `DAGZ_WORKERS` or `DAGZ_LEASE_TIMEOUT`",
+                settings.lease_timeout(),
+                holders.join(", ")
+            ),
+        )
+    }
+}
+
+fn workers(settings: &Settings) -> impl Iterator<Item = Worker> {
+    let first = settings.node_index() * settings.workers();
+    (first..first + settings.workers()).map(Worker::new)
+}
+
+/// The record of who holds `worker`.
+pub(crate) fn record(directory: &Path, worker: Worker) -> PathBuf {
+    directory.join(format!("{worker}.json"))
+}
+
+/// The folder of leases and turns, made if it is missing.
+pub(crate) fn directory(settings: &Settings) -> Result<PathBuf> {
+    let directory = settings.state_dir().join("leases");
+    if !directory.is_dir() {
+        fs::create_dir_all(&directory).map_err(io_error("creating", &directory))?;
+    }
+    Ok(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Mutex, thread, time::Duration};
+
+    use super::*;
+
+    fn settings(dir: &tempfile::TempDir, workers: u32) -> Settings {
+        Settings::builder()
+            .workers(workers)
+            .state_dir(dir.path())
+            .lease_timeout(Duration::from_millis(30))
+            .load()
+            .unwrap()
+    }
+
+    #[test]
+    fn the_first_free_worker_is_taken_and_given_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir, 2);
+        let first = Lease::acquire(&settings, "j1", "a").unwrap();
+        let second = Lease::acquire(&settings, "j1", "b").unwrap();
+        assert_eq!((first.worker().number(), second.worker().number()), (0, 1));
+        drop(first);
+        let again = Lease::acquire(&settings, "j1", "c").unwrap();
+        assert_eq!((again.worker().number(), again.count()), (0, 2));
+        drop(again);
+        let other_job = Lease::acquire(&settings, "j2", "d").unwrap();
+        assert_eq!(other_job.count(), 1, "each job counts its own tests");
+    }
+
+    #[test]
+    fn waiting_is_bounded_and_names_the_holders() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir, 1);
+        let _held = Lease::acquire(&settings, "j1", "shop::orders").unwrap();
+        let error = Lease::acquire(&settings, "j1", "other").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LeaseTimeout);
+        let text = error.to_string().replace(&process::id().to_string(), "PID");
+        insta::assert_snapshot!(text, @"no worker became free within 30ms; held: jw00 by `shop::orders` of process PID for 0s; raise `DAGZ_WORKERS` or `DAGZ_LEASE_TIMEOUT`");
+    }
+
+    #[test]
+    fn threads_never_share_a_worker() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::builder()
+            .workers(3)
+            .state_dir(dir.path())
+            .lease_timeout(Duration::from_secs(30))
+            .load()
+            .unwrap();
+        let held = Mutex::new(HashSet::new());
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let lease = Lease::acquire(&settings, "j1", "t").unwrap();
+                        assert!(held.lock().unwrap().insert(lease.worker()), "held twice");
+                        thread::yield_now();
+                        held.lock().unwrap().remove(&lease.worker());
+                    }
+                });
+            }
+        });
+    }
+}

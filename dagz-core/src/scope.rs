@@ -1,0 +1,432 @@
+//! Scopes: one test's time on one worker, and which threads belong to it.
+//!
+//! [`Scope::builder`] enters one: it waits for the turn (`turn.rs`) and the lease (`lease.rs`), runs
+//! the project's set-up (`setup.rs`) and returns a [`ScopeGuard`]; dropping that leaves. What the
+//! scope has prepared is kept here and decided in `resolve.rs`. Other threads join by
+//! [`Scope::attach`], futures on foreign runtimes by [`Scope::carry`], child processes by
+//! [`HandOver`](crate::HandOver).
+
+use std::{
+    cell::RefCell,
+    collections::HashSet,
+    fmt,
+    future::Future,
+    marker::PhantomData,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use crate::{
+    Error, ErrorKind, Lease, Result, Settings, Worker, config,
+    event::Event,
+    handover,
+    job::Job,
+    once,
+    progress::Progress,
+    runtime, setup,
+    turn::{Marks, Turn},
+};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Scope>> = const { RefCell::new(None) };
+}
+
+/// How many scopes of this process are between entering and leaving.
+static RUNNING: AtomicUsize = AtomicUsize::new(0);
+
+/// A handle on one test's time on one worker; cheap to clone, and `Send`.
+///
+/// ```no_run
+/// # fn main() -> dagz_core::Result<()> {
+/// let guard = dagz_core::Scope::builder("orders::places_one").enter()?;
+/// let scope = guard.scope().clone();
+/// std::thread::spawn(move || {
+///     scope.run(|| { /* what is opened here is the worker's own */ });
+/// })
+/// .join()
+/// .unwrap();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Scope {
+    pub(crate) inner: Arc<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) worker: Worker,
+    pub(crate) tag: String,
+    pub(crate) test: String,
+    pub(crate) marks: Marks,
+    pub(crate) job: String,
+    /// What was routed and prepared, and what still runs.
+    pub(crate) progress: Progress,
+    pub(crate) bypassed: AtomicUsize,
+    pub(crate) manual: Mutex<HashSet<(String, String)>>,
+    /// Set once the scope's worker is known to child processes.
+    pub(crate) handed_over: OnceLock<handover::Shared>,
+}
+
+impl Scope {
+    /// Starts describing a scope for `test`, the name that errors and logs will show.
+    pub fn builder(test: impl Into<String>) -> ScopeBuilder {
+        ScopeBuilder {
+            test: test.into(),
+            marks: Marks::default(),
+        }
+    }
+
+    /// The worker it runs on; worker 0 while dagz is off.
+    pub fn worker(&self) -> Worker {
+        self.inner.worker
+    }
+
+    /// The worker and the number of the test on it, `jw03.t017`; `off` while dagz is off.
+    pub fn tag(&self) -> &str {
+        &self.inner.tag
+    }
+
+    /// The test's name.
+    pub fn test(&self) -> &str {
+        &self.inner.test
+    }
+
+    /// Whether the test is marked `main_worker`.
+    pub fn is_main_worker(&self) -> bool {
+        self.inner.marks.main_worker
+    }
+
+    /// Whether the test is marked `exclusive`.
+    pub fn is_exclusive(&self) -> bool {
+        self.inner.marks.exclusive
+    }
+
+    /// Makes this the scope of the calling thread until the guard is dropped.
+    pub fn attach(&self) -> AttachGuard {
+        let before = CURRENT.with(|current| current.borrow_mut().replace(self.clone()));
+        AttachGuard {
+            before,
+            _not_send: PhantomData,
+        }
+    }
+
+    /// Calls `body` with this as the scope of the calling thread.
+    pub fn run<T>(&self, body: impl FnOnce() -> T) -> T {
+        let _attached = self.attach();
+        body()
+    }
+
+    /// Wraps `future` so that it is in this scope on whichever thread it is polled.
+    pub fn carry<F: Future>(&self, future: F) -> Carried<F> {
+        Carried {
+            scope: self.clone(),
+            future: Box::pin(future),
+        }
+    }
+
+    /// Makes this the scope of the calling thread for as long as the thread lives.
+    pub(crate) fn attach_for_good(&self) {
+        CURRENT.with(|current| *current.borrow_mut() = Some(self.clone()));
+    }
+
+    pub(crate) fn new(
+        worker: Worker,
+        tag: String,
+        test: String,
+        marks: Marks,
+        job: String,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                worker,
+                tag,
+                test,
+                marks,
+                job,
+                progress: Progress::default(),
+                bypassed: AtomicUsize::new(0),
+                manual: Mutex::default(),
+                handed_over: OnceLock::new(),
+            }),
+        }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("tag", &self.tag())
+            .field("test", &self.test())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The scope of this thread, or the one that a parent process handed over to this process.
+pub fn current() -> Option<Scope> {
+    // A thread that is ending has no scope any more.
+    CURRENT
+        .try_with(|current| current.borrow().clone())
+        .ok()
+        .flatten()
+        .or_else(handover::inherited)
+}
+
+/// Whether a test of this process is between entering and leaving its scope.
+pub(crate) fn tests_run() -> bool {
+    RUNNING.load(Ordering::SeqCst) > 0
+}
+
+/// Describes a scope that is about to be entered; made by [`Scope::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "a scope begins when it is entered"]
+pub struct ScopeBuilder {
+    test: String,
+    marks: Marks,
+}
+
+impl ScopeBuilder {
+    /// Marks the test: it runs un-rerouted on the base databases, one such test at a time.
+    pub fn main_worker(mut self, marked: bool) -> Self {
+        self.marks.main_worker = marked;
+        self
+    }
+
+    /// Marks the test: it runs while no other test of the node runs.
+    pub fn exclusive(mut self, marked: bool) -> Self {
+        self.marks.exclusive = marked;
+        self
+    }
+
+    /// Waits for a worker, runs the set-up that has not run yet, and makes the scope that of the
+    /// calling thread, which it blocks meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NestedScope`] when the thread is in a scope; [`ErrorKind::LeaseTimeout`] when
+    /// nothing became free in time; [`ErrorKind::Setup`] and [`ErrorKind::WorkerInit`] when the
+    /// project's set-up or a callback failed, then and for every later test;
+    /// [`ErrorKind::Settings`] and [`ErrorKind::Io`].
+    pub fn enter(self) -> Result<ScopeGuard> {
+        let Self { test, marks } = self;
+        let outer = CURRENT.with(|current| current.borrow().clone());
+        if let Some(outer) = outer {
+            return Err(Error::new(
+                ErrorKind::NestedScope,
+                format!(
+                    "`{test}` was entered inside `{}`, on the same thread; a test has one scope: use the outer one, `dagz::current()`",
+                    outer.test()
+                ),
+            ));
+        }
+        let settings = Settings::current()?;
+        let (scope, hold) = if settings.active() {
+            let job = Job::current()?;
+            let start = Instant::now();
+            let turn = Turn::take(settings, marks, job.id(), &test)?;
+            let lease = Lease::acquire(settings, job.id(), &test)?;
+            let tag = format!("{}.t{:03}", lease.worker(), lease.count());
+            let scope = Scope::new(lease.worker(), tag, test, marks, job.id().to_owned());
+            Event::new("lease")
+                .scope(&scope)
+                .duration(start.elapsed())
+                .record();
+            (scope, Some((lease, turn)))
+        } else {
+            let scope = Scope::new(Worker::new(0), "off".into(), test, marks, String::new());
+            (scope, None)
+        };
+        setup::run_once()?;
+        if hold.is_some() {
+            once::run_callbacks(scope.worker())?;
+        }
+        RUNNING.fetch_add(1, Ordering::SeqCst);
+        let attached = scope.attach();
+        Ok(ScopeGuard {
+            entered: Instant::now(),
+            scope,
+            hold,
+            attached: Some(attached),
+        })
+    }
+}
+
+/// A scope that was entered; dropping it leaves.
+///
+/// Leaving waits for preparations that still run, tells the drivers, and only then gives the worker
+/// back. It happens on panics too. Runtimes and threads of the test must have ended before.
+#[derive(Debug)]
+pub struct ScopeGuard {
+    scope: Scope,
+    entered: Instant,
+    hold: Option<(Lease, Turn)>,
+    // Holds the guard on the thread that entered, as well.
+    attached: Option<AttachGuard>,
+}
+
+impl ScopeGuard {
+    /// The scope, to be cloned for other threads.
+    pub fn scope(&self) -> &Scope {
+        &self.scope
+    }
+}
+
+impl Drop for ScopeGuard {
+    fn drop(&mut self) {
+        for target in self.scope.inner.progress.close() {
+            if let Some(config) = config::configured(target.driver()) {
+                let released = runtime::wait(async move { config.release(&target).await });
+                if let Err(error) = released {
+                    crate::event::warn(None, &error.report().to_string());
+                }
+            }
+        }
+        if self.hold.is_some() {
+            Event::new("leave")
+                .scope(&self.scope)
+                .duration(self.entered.elapsed())
+                .record();
+        }
+        drop(self.attached.take());
+        RUNNING.fetch_sub(1, Ordering::SeqCst);
+        // The worker first: whoever waits for a turn needs one as well.
+        if let Some((lease, turn)) = self.hold.take() {
+            drop(lease);
+            drop(turn);
+        }
+    }
+}
+
+/// Makes a scope that of a thread, until dropped; made by [`Scope::attach`].
+#[derive(Debug)]
+#[must_use = "the thread leaves the scope when this is dropped"]
+pub struct AttachGuard {
+    before: Option<Scope>,
+    // It undoes what it did to this very thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl Drop for AttachGuard {
+    fn drop(&mut self) {
+        let before = self.before.take();
+        // Too late to matter on a thread whose storage is gone already.
+        let _ = CURRENT.try_with(|current| *current.borrow_mut() = before);
+    }
+}
+
+/// A future that is in a scope wherever it is polled; made by [`Scope::carry`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless polled"]
+pub struct Carried<F> {
+    scope: Scope,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Future for Carried<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let _attached = self.scope.attach();
+        self.future.as_mut().poll(context)
+    }
+}
+
+/// Switches rerouting off for the current scope until the guard is dropped: what it opens meanwhile
+/// is the base database, never prepared. Outside a scope it changes nothing.
+pub fn bypass() -> BypassGuard {
+    let scope = current();
+    if let Some(scope) = &scope {
+        scope.inner.bypassed.fetch_add(1, Ordering::SeqCst);
+    }
+    BypassGuard { scope }
+}
+
+/// Keeps rerouting switched off for a scope; made by [`bypass`].
+#[derive(Debug)]
+#[must_use = "rerouting is switched on again when this is dropped"]
+pub struct BypassGuard {
+    scope: Option<Scope>,
+}
+
+impl Drop for BypassGuard {
+    fn drop(&mut self) {
+        if let Some(scope) = &self.scope {
+            scope.inner.bypassed.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Declares that this test prepares the database `base` of `driver` itself: it is still rerouted
+/// and initialised, but not prepared.
+///
+/// # Errors
+///
+/// [`ErrorKind::OutsideScope`] when the thread is in no scope; [`ErrorKind::Prepare`] when the
+/// database has been prepared already, so that the declaration comes too late.
+pub fn manual_init(driver: &str, base: &str) -> Result<()> {
+    let scope = current().ok_or_else(|| {
+        Error::new(
+            ErrorKind::OutsideScope,
+            format!("`manual_init` of the {driver} database `{base}` was called outside a test; call it inside, before the first access"),
+        )
+    })?;
+    if scope.inner.progress.is_routed(driver, base) {
+        return Err(Error::new(
+            ErrorKind::Prepare,
+            format!(
+                "`manual_init` of the {driver} database `{base}` comes too late in `{}`: it was opened before",
+                scope.test()
+            ),
+        ));
+    }
+    scope
+        .inner
+        .manual
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .insert((driver.to_owned(), base.to_owned()));
+    Ok(())
+}
+
+/// Makes sure that `flow`, a part of a suite that needs the base databases, runs in a test marked
+/// `main_worker`. While dagz is off it always does.
+///
+/// # Panics
+///
+/// When it does not, naming the flow, the test and the mark to add.
+#[track_caller]
+pub fn assert_main_worker(flow: &str) {
+    assert_mark(flow, "main_worker", Scope::is_main_worker);
+}
+
+/// Makes sure that `flow`, a part of a suite that bears no company, runs in a test marked
+/// `exclusive`. While dagz is off it always does.
+///
+/// # Panics
+///
+/// When it does not, naming the flow, the test and the mark to add.
+#[track_caller]
+pub fn assert_exclusive(flow: &str) {
+    assert_mark(flow, "exclusive", Scope::is_exclusive);
+}
+
+#[track_caller]
+fn assert_mark(flow: &str, mark: &str, marked: fn(&Scope) -> bool) {
+    if !crate::active() {
+        return;
+    }
+    match current() {
+        Some(scope) if marked(&scope) => {}
+        Some(scope) => panic!(
+            "`{flow}` needs a test marked `{mark}`, and `{}` is not: write `#[dagz::test({mark})]`",
+            scope.test()
+        ),
+        None => panic!(
+            "`{flow}` needs a test marked `{mark}`, and runs outside any: call it from one, `#[dagz::test({mark})]`"
+        ),
+    }
+}

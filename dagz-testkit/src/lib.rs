@@ -1,0 +1,1 @@
+//! The contract suite every dagz driver passes against its real server.
