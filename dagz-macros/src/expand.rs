@@ -151,7 +151,12 @@ fn write_setup(setup: &Setup) -> TokenStream {
     let call = respan(name, span);
     let call = if function.signature.asyncness.is_some() {
         let facade = respan(facade, span);
-        quote_spanned!(span=> #facade::__private::setup_async(#call()))
+        quote_spanned! {span=>
+            #facade::__private::setup_async(async {
+                let result: #facade::Result<()> = #call().await;
+                result
+            })
+        }
     } else {
         quote_spanned!(span=> #call())
     };

@@ -225,7 +225,10 @@ fn an_async_set_up_function_is_run_by_the_core() {
             async fn seed() -> dagz_core::Result<()> {}
             const _: () = {
                 fn run() -> dagz_core::Result<()> {
-                    dagz_core::__private::setup_async(seed())
+                    dagz_core::__private::setup_async(async {
+                        let result: dagz_core::Result<()> = seed().await;
+                        result
+                    })
                 }
                 dagz_core::__private::inventory::submit! {
                     dagz_core::__private::Setup {

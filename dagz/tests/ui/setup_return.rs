@@ -1,0 +1,13 @@
+//! A wrong return type is said where it stands.
+
+#[dagz::setup]
+fn wrong_error() -> Result<(), String> {
+    Ok(())
+}
+
+#[dagz::setup]
+async fn wrong_value() -> dagz::Result<u32> {
+    Ok(1)
+}
+
+fn main() {}

@@ -1,0 +1,6 @@
+//! Arguments need an async test.
+
+#[dagz::test]
+fn two(_scope: dagz::Scope, _worker: dagz::Worker) {}
+
+fn main() {}
