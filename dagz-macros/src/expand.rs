@@ -1,7 +1,8 @@
 //! Third stage: the code, and with it the two entrances that run all three.
 //!
-//! The user's function keeps its name, its arguments and its spans: it becomes an inner function of the test that
-//! the harness sees, and errors in its body are the compiler's own, at the user's own line.
+//! The user's function keeps its name, its arguments and its spans: it becomes an inner function of
+//! the test that the harness sees, and errors in its body are the compiler's own, at the user's own
+//! line.
 
 use proc_macro2::{Ident, Span, TokenStream};
 use quote::{ToTokens, format_ident, quote, quote_spanned};
@@ -27,8 +28,8 @@ pub(crate) fn setup(options: TokenStream, item: TokenStream) -> TokenStream {
 
 /// Runs the later stages on a parsed `item`.
 ///
-/// Next to an error the function stays, so that editors keep understanding it; its attributes go, so that no other
-/// macro adds errors of its own to it.
+/// Next to an error the function stays, so that editors keep understanding it; its attributes go,
+/// so that no other macro adds errors of its own to it.
 fn expand(
     item: TokenStream,
     write: impl FnOnce(Function) -> syn::Result<TokenStream>,

@@ -1,8 +1,9 @@
 //! The attribute macros of dagz, `#[dagz::test]` and `#[dagz::setup]`, in three stages.
 //!
-//! [`parse`] reads the function and the options as they are written, [`valid`] decides what they mean and rejects
-//! what cannot work, with an error at the very word that is wrong, and [`expand`] writes the code. Nothing here
-//! knows what a worker is: the code that is written calls `dagz_core::__private`, which does.
+//! [`parse`] reads the function and the options as they are written, [`valid`] decides what they
+//! mean and rejects what cannot work, with an error at the very word that is wrong, and [`expand`]
+//! writes the code. Nothing here knows what a worker is: the code that is written calls
+//! `dagz_core::__private`, which does.
 //!
 //! Users reach the macros, and their documentation, through the facade crate `dagz`.
 

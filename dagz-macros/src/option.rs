@@ -1,6 +1,8 @@
-//! The options inside the parentheses of `#[dagz::test(..)]`, `#[dagz::setup(..)]` and `#[tokio::test(..)]`.
+//! The options inside the parentheses of `#[dagz::test(..)]`, `#[dagz::setup(..)]` and
+//! `#[tokio::test(..)]`.
 //!
-//! A list of `name` or `name = value`, read by [`List`]; [`TestOptions`] and [`SetupOptions`] are what the names mean.
+//! A list of `name` or `name = value`, read by [`List`]; [`TestOptions`] and [`SetupOptions`] are
+//! what the names mean.
 
 use std::fmt;
 
@@ -61,7 +63,8 @@ impl TestOptions {
     const KNOWN: &str =
         "`main_worker`, `exclusive`, `flavor`, `worker_threads`, `start_paused` and `crate`";
 
-    /// Reads the options of `#[dagz::test]`; what is wrong goes to `problems`, and its default is used.
+    /// Reads the options of `#[dagz::test]`; what is wrong goes to `problems`, and its default is
+    /// used.
     pub(crate) fn read(tokens: TokenStream, problems: &mut Problems) -> Self {
         let mut options = Self {
             main_worker: false,
@@ -87,7 +90,8 @@ impl TestOptions {
 }
 
 impl SetupOptions {
-    /// Reads the options of `#[dagz::setup]`; what is wrong goes to `problems`, and its default is used.
+    /// Reads the options of `#[dagz::setup]`; what is wrong goes to `problems`, and its default is
+    /// used.
     pub(crate) fn read(tokens: TokenStream, problems: &mut Problems) -> Self {
         let mut options = Self {
             facade: default_facade(),
@@ -111,7 +115,8 @@ impl RuntimeOptions {
         let mut options = Self::default();
         for entry in List::read(tokens, problems) {
             let read = match entry.name.to_string().as_str() {
-                // Where tokio is found matters only to the code that tokio's macro would have written.
+                // Where tokio is found matters only to the code that tokio's macro would have
+                // written.
                 "crate" => Ok(()),
                 _ if options.knows(&entry) => options.set(&entry),
                 name => Err(entry.error(format!(

@@ -7,8 +7,8 @@ use syn::{Attribute, FnArg, LitStr, Signature, Token, Visibility, token};
 
 /// A function whose body is not looked into.
 ///
-/// The body stays a group of tokens: large suites compile faster for it, and an unfinished line in an editor is
-/// an error of the compiler's, at that line, instead of one of this macro's.
+/// The body stays a group of tokens: large suites compile faster for it, and an unfinished line in
+/// an editor is an error of the compiler's, at that line, instead of one of this macro's.
 pub(crate) struct Function {
     pub(crate) attributes: Vec<Attribute>,
     pub(crate) visibility: Visibility,
@@ -68,7 +68,8 @@ impl ToTokens for Function {
     }
 }
 
-/// Whether a signature begins here, going by its qualifiers (`const X` and `unsafe impl` begin like one).
+/// Whether a signature begins here, going by its qualifiers (`const X` and `unsafe impl` begin like
+/// one).
 fn starts_function(input: ParseStream<'_>) -> bool {
     let rest = input.fork();
     loop {

@@ -164,7 +164,8 @@ fn tokio_test_below_gives_its_options_and_goes() {
 
 #[test]
 fn a_function_that_is_a_test_already_is_not_marked_again() {
-    // The second is what `#[tokio::test]` leaves when it stands above, the third is another harness's.
+    // The second is what `#[tokio::test]` leaves when it stands above, the third is another
+    // harness's.
     for mark in [
         quote!(#[test]),
         quote!(#[::core::prelude::v1::test]),

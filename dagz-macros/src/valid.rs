@@ -1,6 +1,7 @@
 //! Second stage: what a function and its options mean, and every reason why they cannot work.
 //!
-//! [`Test`] and [`Setup`] are made here and nowhere else, so [`crate::expand`] has nothing left to refuse.
+//! [`Test`] and [`Setup`] are made here and nowhere else, so [`crate::expand`] has nothing left to
+//! refuse.
 
 use proc_macro2::TokenStream;
 use syn::punctuated::Punctuated;
@@ -258,8 +259,8 @@ fn check_attributes(attributes: &[Attribute], problems: &mut Problems) {
 
 /// Removes `#[tokio::test]` and gives its options.
 ///
-/// dagz makes the runtime itself, because it must end before the worker is given back: a task left over from one
-/// test must not write into the next.
+/// dagz makes the runtime itself, because it must end before the worker is given back: a task left
+/// over from one test must not write into the next.
 fn take_tokio(attributes: &mut Vec<Attribute>, problems: &mut Problems) -> Option<RuntimeOptions> {
     let position = attributes
         .iter()

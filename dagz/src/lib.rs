@@ -22,11 +22,13 @@ pub use dagz_core::{
 ///
 /// ```
 /// #[dagz::test]
+/// # #[rustfmt::test] // keeps the example where there are no tests
 /// fn adds() {
 ///     assert_eq!(1 + 1, 2);
 /// }
 ///
 /// #[dagz::test]
+/// # #[rustfmt::test] // keeps the example where there are no tests
 /// async fn greets() -> Result<(), std::io::Error> {
 ///     let scope = dagz::current().expect("every test is in a scope");
 ///     println!("hello from {}", scope.worker());
@@ -42,6 +44,7 @@ pub use dagz_core::{
 ///
 /// ```
 /// #[dagz::test]
+/// # #[rustfmt::test] // keeps the example where there are no tests
 /// async fn knows_where_it_runs(scope: dagz::Scope, worker: dagz::Worker) {
 ///     assert_eq!(scope.worker(), worker);
 /// }

@@ -1,4 +1,5 @@
-//! What the macros refuse, and in which words: each file of `ui/` fails to compile as its `.stderr` says.
+//! What the macros refuse, and in which words: each file of `ui/` fails to compile as its `.stderr`
+//! says.
 //!
 //! After a wanted change, `TRYBUILD=overwrite cargo test -p dagz --test ui` writes them anew.
 
