@@ -272,7 +272,11 @@ fn test_by(context: &mut Context<'_>, runner: Runner) -> Result<Note> {
         // Kept for the steps after this one.
         context.servers = test::needed_servers(context.root, &[])?;
     }
-    let outcome = test::run_tests(context.root, &[], runner, &[], &context.servers)?;
+    let rest = match runner {
+        Runner::Cargo => Vec::new(),
+        Runner::Nextest => vec!["--profile".to_owned(), "ci".to_owned()],
+    };
+    let outcome = test::run_tests(context.root, &[], runner, &rest, &context.servers)?;
     let totals = outcome.totals;
     ensure!(outcome.success, "{totals}");
     ensure!(totals.run > 0, "no test ran");
