@@ -3,8 +3,8 @@
 //! The main type is [`Cluster`], a data folder that is ready to be started.
 
 use std::fs::{self, File};
-use std::io::Read;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::io::{Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -153,7 +153,7 @@ fn make(cluster: &Cluster, binaries: &Binaries) -> Result<()> {
         }
     }
     // A verifier is no password, but nobody else's business either; it is gone in a second.
-    fs::write(&secret, verifier(&cluster.password)?)
+    write_privately(&secret, &verifier(&cluster.password)?)
         .with_context(|| format!("failed to write `{}`", secret.display()))?;
     if let Some(user) = cluster.user {
         chown(&secret, Some(user.uid), Some(user.gid)).context("failed to hand over a file")?;
@@ -175,6 +175,20 @@ fn make(cluster: &Cluster, binaries: &Binaries) -> Result<()> {
         String::from_utf8_lossy(&output.stderr).trim()
     );
     fs::rename(&fresh, &cluster.data).context("failed to put the new data in its place")
+}
+
+fn write_privately(path: &Path, text: &str) -> std::io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = File::options();
+    let mut file = options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all(text.as_bytes())
 }
 
 /// `wanted`, or a folder of the system's temporary one, made and proven to be usable by the server's user.
@@ -213,6 +227,7 @@ fn usable_home(wanted: &Path) -> Result<(PathBuf, Option<identity::User>)> {
     ] {
         let Ok(folder) = tempfile::Builder::new()
             .prefix("dagz-postgres-")
+            .permissions(fs::Permissions::from_mode(0o700))
             .tempdir_in(&below)
         else {
             continue;
