@@ -64,10 +64,16 @@ fn write_test(test: &Test) -> TokenStream {
     // Last, so that the attributes before it can see that the function is a test already.
     let mark = (!test.marked).then(|| quote!(#[::core::prelude::v1::test]));
     let run = write_run(test, name);
+    // Arguments need an async test, even one that awaits nothing.
+    let lints = test
+        .runtime
+        .as_ref()
+        .map(|_| quote!(#[allow(clippy::unused_async)]));
     quote! {
         #(#attributes)*
         #mark
         #visibility #outer {
+            #lints
             #signature #body
             #run
         }
@@ -162,6 +168,8 @@ fn write_setup(setup: &Setup) -> TokenStream {
         quote_spanned!(span=> #call())
     };
     quote! {
+        // The result is asked for here, even of one that cannot fail.
+        #[allow(clippy::unnecessary_wraps, clippy::unused_async)]
         #function
         #(#conditions)*
         const _: () = {

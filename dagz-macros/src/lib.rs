@@ -1,7 +1,7 @@
 //! The attribute macros of dagz, `#[dagz::test]` and `#[dagz::setup]`, in three stages.
 //!
-//! [`parse`] reads the function and the options as they are written, [`valid`] decides what they
-//! mean and rejects what cannot work, with an error at the very word that is wrong, and [`expand`]
+//! `parse.rs` reads the function and the options as they are written, `valid.rs` decides what they
+//! mean and rejects what cannot work, with an error at the very word that is wrong, and `expand.rs`
 //! writes the code. Nothing here knows what a worker is: the code that is written calls
 //! `dagz_core::__private`, which does.
 //!

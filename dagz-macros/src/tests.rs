@@ -80,6 +80,7 @@ fn an_async_test_gets_its_arguments_in_order() {
         quote! {
             #[::core::prelude::v1::test]
             fn lists() {
+                #[allow(clippy::unused_async)]
                 async fn lists(db: shop::Client, (_, mut scope): (dagz::Worker, dagz::Scope)) { body }
                 ::dagz::__private::run_async(#spec, #runtime, |scope| async move {
                     let argument_0 = ::dagz::__private::argument::<shop::Client, _>(&scope).await;
@@ -105,6 +106,7 @@ fn every_option_arrives() {
         quote! {
             #[::core::prelude::v1::test]
             fn options() {
+                #[allow(clippy::unused_async)]
                 async fn options() {}
                 ::my::dagz::__private::run_async(
                     ::my::dagz::__private::TestSpec {
@@ -146,6 +148,7 @@ fn tokio_test_below_gives_its_options_and_goes() {
                 #[ignore]
                 #[::core::prelude::v1::test]
                 fn clock() {
+                    #[allow(clippy::unused_async)]
                     async fn clock() {}
                     ::dagz::__private::run_async(
                         #spec,
@@ -196,6 +199,7 @@ fn a_set_up_function_is_kept_and_registered() {
             fn databases() -> dagz::Result<()> { body }
         },
         quote! {
+            #[allow(clippy::unnecessary_wraps, clippy::unused_async)]
             /// Documentation.
             #[cfg(unix)]
             fn databases() -> dagz::Result<()> { body }
@@ -223,6 +227,7 @@ fn an_async_set_up_function_is_run_by_the_core() {
             async fn seed() -> dagz_core::Result<()> {}
         ),
         quote! {
+            #[allow(clippy::unnecessary_wraps, clippy::unused_async)]
             async fn seed() -> dagz_core::Result<()> {}
             const _: () = {
                 fn run() -> dagz_core::Result<()> {
