@@ -100,7 +100,7 @@ impl Databases {
         let rows = self
             .client
             .query(
-                "SELECT d.datname::text, s.description, d.datistemplate
+                "SELECT d.datname::text, s.description
                  FROM pg_database d
                  JOIN pg_shdescription s ON s.objoid = d.oid AND s.classoid = 'pg_database'::regclass
                  ORDER BY 1",
@@ -109,9 +109,11 @@ impl Databases {
             .context("failed to list the server's databases")?;
         let mut found = Vec::new();
         for row in rows {
-            let (name, description): (String, String) = (row.get(0), row.get(1));
-            if project_of(&description).as_deref() == Some(self.name.as_str()) {
-                found.push((name.clone(), row.get(2)));
+            let description: String = row.get(1);
+            if let Some(stamp) = stamp_in(&description)
+                && stamp.project == self.name
+            {
+                found.push((row.get(0), stamp.is_template));
             }
         }
         Ok(found)
@@ -132,12 +134,21 @@ impl Drop for Databases {
     }
 }
 
-/// The project in a stamp: a JSON object with a key `dagz`.
-fn project_of(description: &str) -> Option<String> {
+/// What a stamp says that matters here.
+#[derive(Debug, PartialEq, Eq)]
+struct Stamp {
+    project: String,
+    is_template: bool,
+}
+
+/// The stamp in a database's comment: a JSON object with a key `dagz`.
+fn stamp_in(description: &str) -> Option<Stamp> {
     let stamp: Value = serde_json::from_str(description).ok()?;
-    let dagz = stamp.get("dagz")?;
-    let project = dagz.get("project").or_else(|| stamp.get("project"))?;
-    Some(project.as_str()?.to_owned())
+    stamp.get("dagz")?;
+    Some(Stamp {
+        project: stamp.get("project")?.as_str()?.to_owned(),
+        is_template: stamp.get("role").and_then(Value::as_str) == Some("template"),
+    })
 }
 
 /// The median time of a prepared `SELECT 1`: the median over five connections, since one may be lucky.
@@ -220,10 +231,15 @@ mod tests {
 
     #[test]
     fn only_stamps_have_a_project() {
-        let project = |text| project_of(text);
-        assert_eq!(project(r#"{"dagz":1,"project":"a"}"#).as_deref(), Some("a"));
-        assert_eq!(project(r#"{"dagz":{"project":"a"}}"#).as_deref(), Some("a"));
-        assert_eq!(project(r#"{"project":"a"}"#), None);
-        assert_eq!(project("our production database"), None);
+        let text = r#"{"dagz":1,"project":"a","role":"template"}"#;
+        let expected = Stamp {
+            project: "a".to_owned(),
+            is_template: true,
+        };
+        assert_eq!(stamp_in(text), Some(expected));
+        let worker = stamp_in(r#"{"dagz":1,"project":"a","role":"worker"}"#).unwrap();
+        assert!(!worker.is_template);
+        assert_eq!(stamp_in(r#"{"project":"a"}"#), None);
+        assert_eq!(stamp_in("our production database"), None);
     }
 }
