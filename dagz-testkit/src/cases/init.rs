@@ -1,0 +1,181 @@
+//! Step seven: `worker_init`, once per worker and job across processes, and what a failure does.
+
+use std::{
+    collections::{HashMap, HashSet},
+    fs::OpenOptions,
+    io::Write,
+    sync::Mutex,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail, ensure};
+use dagz_core::{Error, ErrorKind};
+use serde_json::{Value, json};
+
+use super::Case;
+use crate::{
+    Choice, Contract, Hook, Prepare,
+    play::{Play, joined, locked, said},
+    stage::{PATIENCE, Stage},
+};
+
+pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
+    vec![
+        Case::directed(
+            "init::once_per_worker_and_job",
+            once_per_worker_and_job,
+            vec![("tests with a worker_init", tests_with_init)],
+        ),
+        Case::directed(
+            "init::a_failure_is_reported_and_not_repeated",
+            failure,
+            vec![("tests with a failing worker_init", tests_with_failing_init)],
+        ),
+        Case::alone("init::callbacks_then_init_then_prepare", order),
+    ]
+}
+
+/// How many lines of `word` each worker has in the log.
+fn calls(log: &[String], word: &str) -> Result<HashMap<String, usize>> {
+    let mut calls = HashMap::new();
+    for line in log {
+        let mut parts = line.split(' ');
+        if parts.next() == Some(word) {
+            let worker = parts.next().with_context(|| format!("log line `{line}`"))?;
+            *calls.entry(worker.to_owned()).or_insert(0) += 1;
+        }
+    }
+    Ok(calls)
+}
+
+fn once_per_worker_and_job<C: Contract>(stage: &Stage<C>) -> Result<()> {
+    for (run, so_far) in [("first", 1), ("second", 2)] {
+        let processes: Vec<_> = (0..3)
+            .map(|_| stage.actor("tests with a worker_init").set("DAGZ_JOB", run))
+            .map(|actor| actor.start())
+            .collect::<Result<_>>()?;
+        for process in processes {
+            process.finish()?;
+        }
+        let calls = calls(&stage.log(), "init")?;
+        ensure!(
+            calls.len() == 2 && calls.values().all(|count| *count == so_far),
+            "after the {run} job, the workers were initialised so often: {calls:?}"
+        );
+    }
+    Ok(())
+}
+
+fn tests_with_init<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
+    let mut choice = Choice::default();
+    choice.worker_init = Some(play.hook("init"));
+    play.configure(&choice)?;
+    let base = play.base();
+    // Until this process has been on both workers; others want them, too.
+    let seen = Mutex::new(HashSet::new());
+    let deadline = Instant::now() + PATIENCE;
+    thread::scope(|threads| {
+        let threads: Vec<_> = (0..2)
+            .map(|_| {
+                threads.spawn(|| {
+                    while locked(&seen).len() < 2 {
+                        ensure!(Instant::now() < deadline, "only one worker was ever free");
+                        play.test("initialised", async |scope| {
+                            let session = play.open(&base).await?;
+                            play.contract().put(&session, "key", "value").await?;
+                            locked(&seen).insert(scope.worker());
+                            tokio::time::sleep(Duration::from_millis(5)).await;
+                            Ok(())
+                        })?;
+                    }
+                    Ok(())
+                })
+            })
+            .collect();
+        threads.into_iter().try_for_each(joined)
+    })?;
+    Ok(json!(null))
+}
+
+fn failure<C: Contract>(stage: &Stage<C>) -> Result<()> {
+    let mut reports = Vec::new();
+    for _ in 0..2 {
+        let told = stage
+            .actor("tests with a failing worker_init")
+            .set("DAGZ_WORKERS", "1")
+            .run()?;
+        let told: Vec<(String, String)> = serde_json::from_value(told)?;
+        reports.extend(told);
+    }
+    ensure!(reports.len() == 4, "four tests must fail: {reports:?}");
+    let calls = calls(&stage.log(), "init")?;
+    ensure!(
+        calls.values().sum::<usize>() == 1,
+        "a `worker_init` that fails was run so often: {calls:?}"
+    );
+    let (first, _) = &reports[0];
+    ensure!(
+        reports.iter().all(|(report, _)| report == first),
+        "the one failure is reported in different words: {reports:?}"
+    );
+    Ok(())
+}
+
+fn tests_with_failing_init<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
+    let mut choice = Choice::default();
+    choice.worker_init = Some(play.hook("init").failing());
+    play.configure(&choice)?;
+    let base = play.base();
+    let mut reports = Vec::new();
+    for _ in 0..2 {
+        reports.push(play.test("fails", async |scope| {
+            let name = play.worker_name(scope, &base)?;
+            let Err(error) = play.open(&base).await else {
+                bail!("`{name}` was opened although its `worker_init` fails");
+            };
+            said(
+                &error,
+                &[&name, &scope.worker(), &"`fails`", &Hook::FAILURE],
+            )?;
+            Ok((error.report().to_string(), format!("{:?}", error.kind())))
+        })?);
+    }
+    Ok(json!(reports))
+}
+
+fn order<C: Contract>(play: &Play<'_, C>) -> Result<()> {
+    let mut choice = Choice::default();
+    choice.worker_init = Some(play.hook("init"));
+    choice.prepare = Prepare::Own(play.hook("prepare"));
+    play.configure(&choice)?;
+    let log = play.log_path();
+    dagz_core::add_worker_init("contract", move |worker| {
+        OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .and_then(|mut log| writeln!(log, "callback {worker}"))
+            .map_err(|error| {
+                Error::new(ErrorKind::WorkerInit, "writing the log failed").with_source(error)
+            })
+    });
+    let base = play.base();
+    let words = || -> Vec<String> {
+        let log = play.log();
+        log.iter()
+            .filter_map(|line| Some(line.split(' ').next()?.to_owned()))
+            .collect()
+    };
+    play.test("opens nothing", async |_| Ok(()))?;
+    ensure!(words() == ["callback"], "{:?}", words());
+    for _ in 0..2 {
+        play.test("opens", async |_| Ok(play.open(&base).await.map(drop)?))?;
+    }
+    ensure!(
+        words() == ["callback", "init", "prepare", "prepare"],
+        "{:?}",
+        words()
+    );
+    Ok(())
+}
