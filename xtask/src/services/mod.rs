@@ -1,29 +1,28 @@
 //! Private servers for tests: what any kind of server has in common.
 //!
-//! A [`Service`] is a kind of server; its own file starts, stops and asks it. Here is the rest: the [`Place`] its
-//! files live in, the [`Running`] state on disk, the locks that make two commands at once safe, and [`Server`], a
-//! command's share in a running one.
+//! A [`Service`] is a kind of server; its own file starts, stops and asks it. Here is the rest: what makes two
+//! commands at once safe, and [`Server`], a command's share in a running one. The files of it all are in `place.rs`.
 //!
 //! Two locks per kind. The *turn* is held while a server is started or stopped, so two `up` make one server. The
 //! *users* lock is held shared by each command that uses the server, so that the last of them, and only the last,
 //! stops a server that was started on the way. The kernel frees both, whatever happens to their holder.
 //!
-//! To add a server: a file beside `postgres.rs`, and a line in [`all`].
+//! To add a server: a folder beside `postgres`, and a line in [`all`].
 
 pub(crate) mod command;
 pub(crate) mod identity;
+mod place;
 pub(crate) mod postgres;
 
 use std::env;
 use std::fs::{self, File};
-use std::io::Write;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
+
+pub(crate) use self::place::{Place, Running};
 
 /// A kind of server.
 pub(crate) trait Service: Sync {
@@ -62,98 +61,6 @@ pub(crate) struct Started {
     pub(crate) url: String,
     /// The folder its data is in.
     pub(crate) home: PathBuf,
-}
-
-/// The state file of a server that was started here.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Running {
-    pub(crate) kind: String,
-    pub(crate) version: String,
-    pub(crate) port: u16,
-    pub(crate) pid: u32,
-    /// How to reach it, password included; hence the file's mode 0600.
-    pub(crate) url: String,
-    pub(crate) home: PathBuf,
-    /// Seconds since 1970.
-    pub(crate) started: u64,
-    /// From the call to the first answer, making its data included.
-    pub(crate) startup_seconds: f64,
-    /// Stopped by the last command that uses it, instead of by `services down`.
-    pub(crate) temporary: bool,
-}
-
-/// The folder of one checkout in which the servers' files live.
-///
-/// Always below the checkout's own `target`, whatever `CARGO_TARGET_DIR` says: two checkouts that share their
-/// build must not stop each other's servers.
-#[derive(Debug, Clone)]
-pub(crate) struct Place(PathBuf);
-
-impl Place {
-    /// `target/services` of the checkout at `root`.
-    pub(crate) fn of(root: &Path) -> Result<Self> {
-        Self::at(root.join("target/services"))
-    }
-
-    /// The folder `path`, made where it is missing.
-    pub(crate) fn at(path: PathBuf) -> Result<Self> {
-        fs::create_dir_all(&path)
-            .with_context(|| format!("failed to make the folder `{}`", path.display()))?;
-        let path = path
-            .canonicalize()
-            .with_context(|| format!("failed to resolve `{}`", path.display()))?;
-        Ok(Self(path))
-    }
-
-    /// A path in this place.
-    pub(crate) fn join(&self, name: impl AsRef<Path>) -> PathBuf {
-        self.0.join(name)
-    }
-
-    /// The state of the server of `kind` as it was last written.
-    pub(crate) fn running(&self, kind: &str) -> Option<Running> {
-        self.read(&format!("{kind}.json"))
-    }
-
-    /// Reads a JSON file; nothing where there is none or it cannot be read as one (a newer xtask's, for example).
-    pub(crate) fn read<T: DeserializeOwned>(&self, name: &str) -> Option<T> {
-        let text = fs::read(self.join(name)).ok()?;
-        serde_json::from_slice(&text).ok()
-    }
-
-    /// Writes a JSON file that only the caller may read, whole or not at all.
-    pub(crate) fn write(&self, name: &str, content: &impl Serialize) -> Result<()> {
-        let path = self.join(name);
-        let write = || -> Result<()> {
-            let mut file = tempfile::Builder::new()
-                .permissions(fs::Permissions::from_mode(0o600))
-                .tempfile_in(&self.0)?;
-            serde_json::to_writer_pretty(&mut file, content)?;
-            file.write_all(b"\n")?;
-            file.persist(&path)?;
-            Ok(())
-        };
-        write().with_context(|| format!("failed to write `{}`", path.display()))
-    }
-
-    fn lock_file(&self, kind: &str, what: &str) -> Result<File> {
-        let path = self.join(format!("{kind}.{what}.lock"));
-        File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .with_context(|| format!("failed to open `{}`", path.display()))
-    }
-
-    /// Waits for the right to start or stop the server of `kind`.
-    fn turn(&self, kind: &str) -> Result<File> {
-        let file = self.lock_file(kind, "turn")?;
-        file.lock().context("failed to lock a file")?;
-        Ok(file)
-    }
 }
 
 /// How a server came to be there.
@@ -298,7 +205,7 @@ impl Server {
     /// The same, whatever the environment says.
     fn share_private(service: &'static dyn Service, place: &Place) -> Result<Self> {
         let _turn = place.turn(service.kind())?;
-        let users = place.lock_file(service.kind(), "users")?;
+        let users = place.users(service.kind())?;
         users.lock_shared().context("failed to lock a file")?;
         Ok(Self {
             service,
