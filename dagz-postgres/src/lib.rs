@@ -1,3 +1,21 @@
 #![doc = include_str!("../README.md")]
 
+mod client;
+mod config;
+#[cfg(feature = "deadpool")]
+pub mod deadpool;
+mod driver;
+mod error;
+mod provision;
+mod reset;
+mod route;
+mod server;
+mod sql;
+
+pub use client::{Client, Postgres};
+pub use config::{Config, Prepare};
+pub use driver::{Driver, configure};
+pub use provision::{Stamped, adopt, databases, remove};
+pub use reset::{baseline, truncate};
+pub use route::{RerouteExt, connect, reroute_url, reroute_url_blocking};
 pub use tokio_postgres;

@@ -1,0 +1,233 @@
+//! The working driver: what the core calls, and what this process knows of servers and databases.
+//!
+//! [`Driver`] implements [`DbConfig`]; the work is done in `provision` and `reset`. [`configure`]
+//! makes one the driver of this process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+};
+
+use dagz_core::{DbConfig, Endpoint, Error, ErrorKind, Options, Result, Target, async_trait};
+
+use crate::{
+    Config, client::Shelf, config::PrepareWith, provision, reset, reset::Keeper, route,
+    server::Server,
+};
+
+/// The word for this driver everywhere.
+pub(crate) const NAME: &str = "postgres";
+
+/// The longest name of a database, in bytes.
+const NAME_LIMIT: usize = 63;
+
+/// Databases of servers and of hosting services, which are never an application's.
+const SYSTEM_DATABASES: [&str; 7] = [
+    "postgres",
+    "template0",
+    "template1",
+    "azure_maintenance",
+    "azure_sys",
+    "cloudsqladmin",
+    "rdsadmin",
+];
+
+/// The driver of this process, once it is configured.
+pub(crate) static DRIVER: OnceLock<Driver> = OnceLock::new();
+
+/// Makes `config` the Postgres configuration of this process.
+///
+/// # Errors
+/// [`ErrorKind::AlreadyConfigured`] the second time.
+pub fn configure(config: Config) -> Result<()> {
+    static CONFIGURING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = CONFIGURING.lock().unwrap_or_else(PoisonError::into_inner);
+    let driver = Driver::new(config);
+    if dagz_core::configured(NAME).is_none() {
+        // First here, so that the first access through the core finds it.
+        DRIVER.get_or_init(|| driver.clone());
+    }
+    dagz_core::configure(driver)
+}
+
+/// The driver of this process.
+pub(crate) fn configured() -> Result<&'static Driver> {
+    DRIVER.get().ok_or_else(|| {
+        Error::new(
+            ErrorKind::Unconfigured,
+            "the Postgres driver is not configured: call `dagz::postgres::configure(..)` first",
+        )
+    })
+}
+
+/// Postgres for dagz, with its connections and what it knows of this process's databases.
+///
+/// Usually made by [`configure`]; made by hand where another [`DbConfig`] delegates to it. Clones
+/// share everything.
+#[derive(Clone, Debug)]
+pub struct Driver {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    config: Config,
+    configured: Arc<Server>,
+    /// By the identity of an endpoint, as spelled and as told by the server.
+    servers: Mutex<HashMap<String, Arc<Server>>>,
+    databases: Mutex<HashMap<(String, String), Arc<Database>>>,
+    fingerprint: OnceLock<String>,
+}
+
+/// One worker's database, as this process knows it.
+#[derive(Debug)]
+pub(crate) struct Database {
+    pub(crate) server: Arc<Server>,
+    pub(crate) keeper: tokio::sync::Mutex<Option<Keeper>>,
+    pub(crate) shelf: Arc<Shelf>,
+}
+
+impl Driver {
+    /// A driver for what `config` says.
+    pub fn new(config: Config) -> Self {
+        let configured = Arc::new(Server::new(&config.base));
+        let id = route::endpoint(&config.base).id().to_owned();
+        Self {
+            shared: Arc::new(Shared {
+                config,
+                servers: Mutex::new(HashMap::from([(id, Arc::clone(&configured))])),
+                configured,
+                databases: Mutex::default(),
+                fingerprint: OnceLock::new(),
+            }),
+        }
+    }
+
+    /// What the user configured.
+    pub(crate) fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// Remembers that `endpoint` can be reached by `config`; what is known already stays.
+    pub(crate) fn learn(&self, endpoint: &Endpoint, config: &tokio_postgres::Config) {
+        let mut servers = self.servers();
+        if !servers.contains_key(endpoint.id()) {
+            servers.insert(endpoint.id().to_owned(), Arc::new(Server::new(config)));
+        }
+    }
+
+    /// The server of `endpoint`.
+    pub(crate) fn server(&self, endpoint: &Endpoint) -> Result<Arc<Server>> {
+        self.servers().get(endpoint.id()).cloned().ok_or_else(|| {
+            Error::new(
+                ErrorKind::Internal,
+                format!("no connection settings are known for the server at `{endpoint}`"),
+            )
+        })
+    }
+
+    /// What this process keeps for `target`.
+    pub(crate) fn database(&self, target: &Target) -> Result<Arc<Database>> {
+        let server = self.server(target.endpoint())?;
+        let key = (target.endpoint().id().to_owned(), target.name().to_owned());
+        let mut databases = self
+            .shared
+            .databases
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(databases.entry(key).or_insert_with(|| {
+            Arc::new(Database {
+                shelf: Arc::new(Shelf::new(Arc::clone(&server), target)),
+                server,
+                keeper: tokio::sync::Mutex::default(),
+            })
+        })))
+    }
+
+    fn servers(&self) -> MutexGuard<'_, HashMap<String, Arc<Server>>> {
+        self.shared
+            .servers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[async_trait]
+impl DbConfig for Driver {
+    fn driver(&self) -> &'static str {
+        NAME
+    }
+
+    fn options(&self) -> Options {
+        self.config().options.clone()
+    }
+
+    fn name_limit(&self) -> usize {
+        NAME_LIMIT
+    }
+
+    fn is_system(&self, name: &str) -> bool {
+        SYSTEM_DATABASES.contains(&name)
+    }
+
+    fn reroute(&self, name: &str) -> bool {
+        self.config().wants(name)
+    }
+
+    fn fingerprint(&self) -> String {
+        // Migrations do not change under a running process; one that cannot read them says so
+        // when it needs them.
+        self.shared
+            .fingerprint
+            .get_or_init(|| provision::fingerprint(self.config()).unwrap_or_default())
+            .clone()
+    }
+
+    async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
+        let server = self.server(endpoint)?;
+        let identity = server.identity().await?.clone();
+        let known = self.servers().contains_key(identity.id());
+        if !known {
+            // What the user configured is how dagz connects, also where the application's own
+            // settings spell the same server differently. That the configured server cannot be
+            // reached says nothing about this one.
+            let configured = &self.shared.configured;
+            let is_configured = Arc::ptr_eq(configured, &server)
+                || configured
+                    .identity()
+                    .await
+                    .is_ok_and(|other| *other == identity);
+            let server = if is_configured { configured } else { &server };
+            self.servers()
+                .entry(identity.id().to_owned())
+                .or_insert_with(|| Arc::clone(server));
+        }
+        Ok(identity)
+    }
+
+    async fn worker_init(&self, target: &Target) -> Result<()> {
+        provision::init(self, target).await
+    }
+
+    async fn prepare(&self, target: &Target) -> Result<()> {
+        match &self.config().prepare {
+            PrepareWith::Own(prepare) => reset::prepare(self, target, *prepare).await,
+            PrepareWith::Closure(closure) => {
+                let config = self.server(target.endpoint())?.config_for(target.name());
+                closure(target.clone(), config).await.map_err(|error| {
+                    Error::new(
+                        ErrorKind::Prepare,
+                        format!("the `prepare_with` function failed for `{}`", target.name()),
+                    )
+                    .with_source(error)
+                })
+            }
+        }
+    }
+
+    async fn release(&self, target: &Target) {
+        if let Ok(database) = self.database(target) {
+            reset::release(&database).await;
+        }
+    }
+}

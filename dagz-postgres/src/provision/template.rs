@@ -1,0 +1,203 @@
+//! Templates: complete databases, made once per fingerprint, that workers' databases are copied
+//! from.
+//!
+//! The main function is [`ensure`]. A template is sealed when it is complete: nobody can connect
+//! to it, so it cannot change, and copying it never waits for a session.
+
+use std::time::Instant;
+
+use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
+use sha2::{Digest, Sha256};
+
+use super::{
+    admin::Admin,
+    migrations,
+    stamp::{self, Owner, Role, Stamp},
+};
+use crate::{
+    Driver,
+    reset::{self, CaptureFor},
+};
+
+/// How many templates of a base stay, for switching between branches.
+const KEPT: usize = 3;
+
+/// A complete template.
+pub(super) struct Template {
+    pub(super) name: String,
+    pub(super) fingerprint: String,
+}
+
+/// The template for `target`'s base, made now if there is none.
+pub(super) async fn ensure(
+    driver: &Driver,
+    admin: &Admin<'_>,
+    target: &Target,
+) -> Result<Template> {
+    let config = driver.config();
+    let copies_base = config.migrations.is_none() && config.migrate_with.is_none();
+    let mut hash = Sha256::new()
+        .chain_update(migrations::fingerprint(config)?)
+        .chain_update(admin.version.to_be_bytes())
+        .chain_update(target.project())
+        .chain_update(target.base());
+    if copies_base {
+        // Nothing tells whether the base has changed since an earlier job.
+        hash.update(target.job());
+    }
+    let fingerprint = migrations::hex(&hash.finalize());
+    let template = Template {
+        name: template_name(target.base(), &fingerprint),
+        fingerprint,
+    };
+    if is_ready(admin, target, &template).await? {
+        return Ok(template);
+    }
+
+    admin.lock(&template.name).await?;
+    let made = make_unless_ready(driver, admin, target, &template, copies_base).await;
+    admin.unlock_early(&template.name).await;
+    made?;
+    Ok(template)
+}
+
+/// `shop_dagz_1a2b3c4d`, with as much of the base as fits.
+fn template_name(base: &str, fingerprint: &str) -> String {
+    let mut end = base.len().min(63 - "_dagz_".len() - 8);
+    while !base.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}_dagz_{}", &base[..end], &fingerprint[..8])
+}
+
+async fn is_ready(admin: &Admin<'_>, target: &Target, template: &Template) -> Result<bool> {
+    let Some(row) = admin.row(&template.name).await? else {
+        return Ok(false);
+    };
+    match stamp::owner(target.project(), &template.name, &row) {
+        Owner::Ours(stamp) => Ok(stamp.ready && stamp.fingerprint == template.fingerprint),
+        Owner::HalfMade => Ok(false),
+        owner => Err(owner.refusal("use", &template.name)),
+    }
+}
+
+async fn make_unless_ready(
+    driver: &Driver,
+    admin: &Admin<'_>,
+    target: &Target,
+    template: &Template,
+    copies_base: bool,
+) -> Result<()> {
+    if is_ready(admin, target, template).await? {
+        return Ok(());
+    }
+    if admin.row(&template.name).await?.is_some() {
+        // `is_ready` has proved that it is a ruin of our own.
+        admin.drop_template(&template.name).await?;
+    }
+    let started = Instant::now();
+    if let Err(error) = make(driver, admin, target, template, copies_base).await {
+        // The reason is worth more than a failure to clean up, which the next attempt repeats.
+        if let Err(remains) = admin.drop_template(&template.name).await {
+            tracing::debug!(target: "dagz", error = %remains.report(), "a half-made template stays");
+        }
+        return Err(error);
+    }
+    Event::new("template")
+        .target(target)
+        .duration(started.elapsed())
+        .detail(template.name.as_str())
+        .record();
+    prune(admin, target, template).await
+}
+
+async fn make(
+    driver: &Driver,
+    admin: &Admin<'_>,
+    target: &Target,
+    template: &Template,
+    copies_base: bool,
+) -> Result<()> {
+    let config = driver.config();
+    let files = migrations::read(config)?;
+    let source = if copies_base {
+        if admin.row(target.base()).await?.is_none() {
+            return Err(Error::new(
+                ErrorKind::Settings,
+                format!(
+                    "database `{}` does not exist at `{}`, so there is nothing to copy: tell dagz how to make it by `.migrations(..)`, `.migrate_with(..)` or `.worker_init(..)`",
+                    target.base(),
+                    admin.server().shown()
+                ),
+            ));
+        }
+        Some(target.base())
+    } else {
+        None
+    };
+    let row = admin
+        .create_database(target.project(), &template.name, source)
+        .await?;
+    let function = config.migrate_with.as_ref().map(|(_, function)| function);
+    migrations::run(admin.server(), &template.name, &files, function).await?;
+
+    let client = admin
+        .server()
+        .connect(&template.name, "dagz template")
+        .await?;
+    reset::capture(&client, &template.name, CaptureFor::Template).await?;
+    drop(client);
+    let stamp =
+        Stamp::new(target, Role::Template, &row, &template.fingerprint).named(&template.name);
+    admin.seal_template(&template.name, &stamp).await
+}
+
+/// Drops the oldest templates of this project and base. One that is in use just now is only being
+/// copied, and whoever needs one that is gone makes it again.
+async fn prune(admin: &Admin<'_>, target: &Target, current: &Template) -> Result<()> {
+    let rows = admin
+        .client()
+        .query(
+            "SELECT datname FROM pg_database WHERE datistemplate AND NOT datallowconn \
+             AND datname LIKE '%\\_dagz\\_%' AND datname <> $1",
+            &[&current.name],
+        )
+        .await
+        .map_err(|error| admin.failed("cannot list templates".to_owned(), error))?;
+    let mut others = Vec::new();
+    for row in rows {
+        let name: String = row.get(0);
+        let Some(row) = admin.row(&name).await? else {
+            continue;
+        };
+        if let Owner::Ours(stamp) = stamp::owner(target.project(), &name, &row)
+            && stamp.role == Role::Template
+            && stamp.base == target.base()
+        {
+            others.push((stamp.made, name));
+        }
+    }
+    others.sort_unstable_by(|left, right| right.cmp(left));
+    for (_, name) in others.into_iter().skip(KEPT - 1) {
+        if let Err(error) = admin.drop_template(&name).await {
+            tracing::debug!(target: "dagz", error = %error.report(), "an old template stays");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn template_names_fit() {
+        let fingerprint = "0123456789abcdef";
+        assert_eq!(template_name("shop", fingerprint), "shop_dagz_01234567");
+        let long = template_name(&"ä".repeat(40), fingerprint);
+        assert!(
+            long.len() <= 63 && long.ends_with("_dagz_01234567"),
+            "{long}"
+        );
+    }
+}

@@ -1,0 +1,203 @@
+//! Records a database's start state inside it, in a schema called `dagz`.
+//!
+//! Everything recorded there is copied along when the database is a template: the rows of tables
+//! that are not empty, the state of the sequences, and a transaction id, the *mark*, after which
+//! no row may be newer. Event triggers note each change of the schema, where the role may create
+//! them. `reset/catalog.rs` reads it back; the main function is [`capture`].
+
+use dagz_core::{Error, ErrorKind, Result};
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use super::catalog::{SEQUENCES, TABLES};
+use crate::{error, sql};
+
+/// Tells dagz's own schema from one that an application happens to call the same.
+const SCHEMA_COMMENT: &str = "start state of this database, kept by dagz";
+
+const SCHEMA: &str = "
+CREATE SCHEMA dagz;
+CREATE TABLE dagz.tables (oid oid PRIMARY KEY, rows bigint NOT NULL);
+CREATE TABLE dagz.sequences (oid oid PRIMARY KEY, last_value bigint NOT NULL, is_called boolean NOT NULL);
+CREATE TABLE dagz.drift (command text NOT NULL, object text);
+CREATE TABLE dagz.state (
+    mark xid8 NOT NULL,
+    watched boolean NOT NULL,
+    event_triggers text NOT NULL,
+    settings text NOT NULL,
+    large_objects bigint NOT NULL,
+    catalogs text NOT NULL
+) WITH (fillfactor = 10);
+";
+
+/// Notes changes of the schema, transactionally: one that is rolled back leaves no note, and
+/// neither do temporary objects.
+const EVENT_TRIGGERS: &str = "
+CREATE FUNCTION dagz.note_command() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO dagz.drift (command, object)
+    SELECT command_tag, object_identity FROM pg_event_trigger_ddl_commands()
+    WHERE schema_name IS DISTINCT FROM 'pg_temp' LIMIT 1;
+END $$;
+CREATE FUNCTION dagz.note_drop() RETURNS event_trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+    INSERT INTO dagz.drift (command, object)
+    SELECT tg_tag, object_identity FROM pg_event_trigger_dropped_objects()
+    WHERE original AND NOT is_temporary LIMIT 1;
+END $$;
+CREATE EVENT TRIGGER dagz_command ON ddl_command_end EXECUTE FUNCTION dagz.note_command();
+CREATE EVENT TRIGGER dagz_drop ON sql_drop EXECUTE FUNCTION dagz.note_drop();
+ALTER EVENT TRIGGER dagz_command ENABLE ALWAYS;
+ALTER EVENT TRIGGER dagz_drop ENABLE ALWAYS;
+";
+
+/// The event triggers there are, and which of them fire.
+pub(super) const EVENT_TRIGGER_STATE: &str = "(SELECT coalesce(string_agg(evtname || ' ' || evtenabled, ',' ORDER BY evtname), '') FROM pg_event_trigger)";
+
+/// Settings attached to the database, as by `ALTER DATABASE … SET`.
+pub(super) const SETTINGS_STATE: &str = "(SELECT coalesce(string_agg(setrole || ' ' || setconfig::text, ',' ORDER BY setrole), '') \
+      FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+
+/// What a database's present content is recorded for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CaptureFor {
+    /// To be copied; what is attached to the database itself is not.
+    Template,
+    /// To be reset in place.
+    Itself,
+}
+
+/// Takes the present content of the database behind `client`, called `name`, as its start state.
+pub(crate) async fn capture(client: &Client, name: &str, purpose: CaptureFor) -> Result<()> {
+    let result = capture_in_transaction(client, name, purpose).await;
+    if result.is_err() {
+        // The reason is what matters; a connection that cannot roll back is gone anyway.
+        drop(client.batch_execute("ROLLBACK").await);
+    }
+    result
+}
+
+async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor) -> Result<()> {
+    let failed = |error| {
+        error::statement(
+            ErrorKind::WorkerInit,
+            format!("cannot record the start state of database `{name}`"),
+            error,
+        )
+    };
+    client
+        .batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
+        .await
+        .map_err(failed)?;
+    drop_former(client, name).await?;
+    client
+        .batch_execute(&format!(
+            "{SCHEMA} COMMENT ON SCHEMA dagz IS {}",
+            sql::literal(SCHEMA_COMMENT)
+        ))
+        .await
+        .map_err(failed)?;
+    let tables = client.query(TABLES, &[]).await.map_err(failed)?;
+    for row in tables {
+        let (oid, schema, table): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
+        let table = sql::qualified(&schema, &table);
+        copy_table(client, oid, &table).await.map_err(failed)?;
+    }
+    let sequences = client.query(SEQUENCES, &[]).await.map_err(failed)?;
+    let states: String = sequences
+        .iter()
+        .map(|row| {
+            let (oid, schema, sequence): (u32, String, String) =
+                (row.get(0), row.get(1), row.get(2));
+            format!(
+                "INSERT INTO dagz.sequences SELECT {oid}, last_value, is_called FROM {};",
+                sql::qualified(&schema, &sequence)
+            )
+        })
+        .collect();
+    client.batch_execute(&states).await.map_err(failed)?;
+    let is_watched = client
+        .query_one("SELECT current_setting('is_superuser') = 'on'", &[])
+        .await
+        .map_err(failed)?
+        .get::<_, bool>(0);
+    if is_watched {
+        client.batch_execute(EVENT_TRIGGERS).await.map_err(failed)?;
+    }
+    let settings = match purpose {
+        CaptureFor::Template => "''",
+        CaptureFor::Itself => SETTINGS_STATE,
+    };
+    client
+        .batch_execute(&format!(
+            "INSERT INTO dagz.state SELECT pg_current_xact_id(), {is_watched}, {EVENT_TRIGGER_STATE}, \
+             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {catalogs};
+             COMMIT",
+            catalogs = super::catalog::COUNTS
+        ))
+        .await
+        .map_err(failed)
+}
+
+/// Drops what an earlier adoption recorded.
+async fn drop_former(client: &Client, name: &str) -> Result<()> {
+    let comment = client
+        .query_opt(
+            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'dagz'",
+            &[],
+        )
+        .await
+        .map_err(|error| {
+            error::statement(
+                ErrorKind::WorkerInit,
+                format!("cannot look into database `{name}`"),
+                error,
+            )
+        })?
+        .map(|row| row.get::<_, Option<String>>(0));
+    match comment {
+        None => Ok(()),
+        Some(Some(comment)) if comment == SCHEMA_COMMENT => client
+            .batch_execute("DROP SCHEMA dagz CASCADE")
+            .await
+            .map_err(|error| {
+                error::statement(
+                    ErrorKind::WorkerInit,
+                    format!("cannot replace the recorded start state of database `{name}`"),
+                    error,
+                )
+            }),
+        Some(_) => Err(Error::new(
+            ErrorKind::Refused,
+            format!(
+                "refusing to record a start state in database `{name}`: it has a schema `dagz` that dagz did not make; rename that schema"
+            ),
+        )),
+    }
+}
+
+/// Copies a table that is not empty.
+async fn copy_table(client: &Client, oid: u32, table: &str) -> Result<(), tokio_postgres::Error> {
+    let messages = client
+        .simple_query(&format!("SELECT EXISTS (SELECT FROM ONLY {table})"))
+        .await?;
+    let is_filled = messages.iter().any(|message| match message {
+        SimpleQueryMessage::Row(row) => row.get(0) == Some("t"),
+        _ => false,
+    });
+    if !is_filled {
+        return Ok(());
+    }
+    let columns = client
+        .query_one(super::catalog::COLUMNS, &[&oid])
+        .await?
+        .get::<_, Option<String>>(0)
+        .unwrap_or_default();
+    client
+        .batch_execute(&format!(
+            "CREATE TABLE dagz.baseline_{oid} AS SELECT {columns} FROM ONLY {table}; \
+             INSERT INTO dagz.tables SELECT {oid}, count(*) FROM dagz.baseline_{oid}"
+        ))
+        .await
+}

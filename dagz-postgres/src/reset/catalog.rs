@@ -1,0 +1,240 @@
+//! What there is to reset in a database, read from its catalogs once per kept connection.
+//!
+//! [`Catalog::load`] asks everything in one round trip. `reset/probe.rs` and `reset/repair.rs`
+//! turn it into statements. System schemas, `dagz`'s own, temporary objects and tables that belong
+//! to an extension are none of it.
+
+use dagz_core::{ErrorKind, Result};
+use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
+
+use crate::error;
+
+/// `oid`, schema, name, and whether it is a materialised view.
+pub(super) const TABLES: &str = "
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'm'
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't'
+  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz')
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY c.oid";
+
+/// `oid`, schema, name, first value, and the `oid` of the table that owns it.
+pub(super) const SEQUENCES: &str = "
+SELECT c.oid, n.nspname::text, c.relname::text, s.seqstart,
+       (SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
+        AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') LIMIT 1)
+FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relpersistence <> 't'
+  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz')
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY c.oid";
+
+/// The columns of a table that can be written, quoted and in order.
+pub(super) const COLUMNS: &str = "
+SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
+WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
+
+/// How many rows the catalogs have that describe the schema: a dropped object leaves no newer row.
+pub(super) const COUNTS: &str = "(SELECT concat_ws(' ', \
+    (SELECT count(*) FROM pg_class WHERE relpersistence <> 't'), \
+    (SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relpersistence <> 't'), \
+    (SELECT count(*) FROM pg_proc), (SELECT count(*) FROM pg_constraint), \
+    (SELECT count(*) FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid WHERE c.relpersistence <> 't'), \
+    (SELECT count(*) FROM pg_trigger), (SELECT count(*) FROM pg_rewrite), (SELECT count(*) FROM pg_policy), \
+    (SELECT count(*) FROM pg_enum), (SELECT count(*) FROM pg_extension), (SELECT count(*) FROM pg_inherits), \
+    (SELECT count(*) FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%temp\\_%'), \
+    (SELECT count(*) FROM pg_description), (SELECT count(*) FROM pg_default_acl), \
+    (SELECT count(*) FROM pg_publication), (SELECT count(*) FROM pg_cast), (SELECT count(*) FROM pg_operator), \
+    (SELECT count(*) FROM pg_ts_config), (SELECT count(*) FROM pg_collation), \
+    (SELECT count(*) FROM pg_statistic_ext), (SELECT count(*) FROM pg_foreign_server)))";
+
+/// The same catalogs, for those that hold a row newer than the mark whose age is in `s.age`.
+pub(super) const NEWER: &str = "(EXISTS (SELECT FROM pg_class WHERE age(xmin) < s.age AND relpersistence <> 't') \
+    OR EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
+    OR EXISTS (SELECT FROM pg_attrdef a JOIN pg_class c ON c.oid = a.adrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
+    OR EXISTS (SELECT FROM pg_namespace WHERE age(xmin) < s.age AND nspname NOT LIKE 'pg\\_%temp\\_%') \
+    OR EXISTS (SELECT FROM pg_proc WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_constraint a LEFT JOIN pg_class c ON c.oid = a.conrelid WHERE age(a.xmin) < s.age AND c.relpersistence IS DISTINCT FROM 't') \
+    OR EXISTS (SELECT FROM pg_trigger WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_rewrite WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_policy WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_enum WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_extension WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_description WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_sequence WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_default_acl WHERE age(xmin) < s.age))";
+
+/// A table, or a materialised view.
+#[derive(Clone, Debug)]
+pub(super) struct Table {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    pub(super) is_view: bool,
+    /// How many rows it has at the start, where it has any.
+    pub(super) rows: Option<i64>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Sequence {
+    pub(super) oid: u32,
+    pub(super) schema: String,
+    pub(super) name: String,
+    /// The value it is defined to begin with.
+    pub(super) start: i64,
+    pub(super) owner: Option<u32>,
+    /// The value, and whether that was used already, when the start state was recorded.
+    pub(super) recorded: Option<(i64, bool)>,
+}
+
+/// What a database holds, and what the role may do in it.
+#[derive(Clone, Debug)]
+pub(super) struct Catalog {
+    pub(super) database: u32,
+    pub(super) connection_limit: i32,
+    pub(super) stamp: Option<String>,
+    pub(super) tables: Vec<Table>,
+    pub(super) sequences: Vec<Sequence>,
+    /// Whether event triggers note changes of the schema.
+    pub(super) is_watched: bool,
+    /// Whether the role may switch triggers and foreign keys off for a transaction.
+    pub(super) may_replicate: bool,
+    /// Whether the server can have prepared transactions at all.
+    pub(super) has_prepared: bool,
+    /// Whether deleting rows may run code of the user's, which may write anything.
+    pub(super) has_side_effects: bool,
+    /// How many large objects there are at the start.
+    pub(super) large_objects: i64,
+}
+
+/// The outcome of looking.
+pub(super) enum Loaded {
+    Catalog(Box<Catalog>),
+    /// The start state is not recorded in the database any more.
+    NoRecord,
+}
+
+impl Catalog {
+    /// Reads the catalogs behind `client`, a server of this major version.
+    pub(super) async fn load(client: &Client, database: &str, major: u32) -> Result<Loaded> {
+        let may_replicate = if major >= 15 {
+            "has_parameter_privilege('session_replication_role', 'SET')"
+        } else {
+            "current_setting('is_superuser') = 'on'"
+        };
+        let query = format!(
+            "SELECT d.oid, d.datconnlimit, shobj_description(d.oid, 'pg_database'), {may_replicate}, \
+                    current_setting('max_prepared_transactions')::int > 0, \
+                    EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('A', 'R')) \
+                      OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled IN ('A', 'R')), \
+                    EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D') \
+                      OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type = '4' AND ev_enabled <> 'D') \
+             FROM pg_database d WHERE d.datname = current_database();
+             {TABLES};
+             {SEQUENCES};
+             SELECT watched, large_objects FROM dagz.state;
+             SELECT oid, rows FROM dagz.tables;
+             SELECT oid, last_value, is_called FROM dagz.sequences"
+        );
+        let messages = match client.simple_query(&query).await {
+            Ok(messages) => messages,
+            Err(error) if error::is_shape_changed(&error) => return Ok(Loaded::NoRecord),
+            Err(error) => {
+                return Err(error::statement(
+                    ErrorKind::Prepare,
+                    format!("cannot read the catalogs of database `{database}`"),
+                    error,
+                ));
+            }
+        };
+        Ok(
+            Self::from_results(&results(messages)).map_or(Loaded::NoRecord, |catalog| {
+                Loaded::Catalog(Box::new(catalog))
+            }),
+        )
+    }
+
+    fn from_results(results: &[Vec<SimpleQueryRow>]) -> Option<Self> {
+        let [facts, tables, sequences, state, rows, states] = results else {
+            return None;
+        };
+        let (facts, state) = (facts.first()?, state.first()?);
+        let rows: Vec<(u32, i64)> = rows
+            .iter()
+            .map(|row| Some((number(row, 0)?, number(row, 1)?)))
+            .collect::<Option<_>>()?;
+        let states: Vec<(u32, (i64, bool))> = states
+            .iter()
+            .map(|row| Some((number(row, 0)?, (number(row, 1)?, is_true(row, 2)))))
+            .collect::<Option<_>>()?;
+        let may_replicate = is_true(facts, 3);
+        Some(Self {
+            database: number(facts, 0)?,
+            connection_limit: number(facts, 1)?,
+            stamp: facts.get(2).map(str::to_owned),
+            may_replicate,
+            has_prepared: is_true(facts, 4),
+            has_side_effects: is_true(facts, if may_replicate { 5 } else { 6 }),
+            is_watched: is_true(state, 0),
+            large_objects: number(state, 1)?,
+            tables: tables
+                .iter()
+                .map(|row| {
+                    let oid = number(row, 0)?;
+                    Some(Table {
+                        oid,
+                        schema: row.get(1)?.to_owned(),
+                        name: row.get(2)?.to_owned(),
+                        is_view: is_true(row, 3),
+                        rows: find(&rows, oid),
+                    })
+                })
+                .collect::<Option<_>>()?,
+            sequences: sequences
+                .iter()
+                .map(|row| {
+                    let oid = number(row, 0)?;
+                    Some(Sequence {
+                        oid,
+                        schema: row.get(1)?.to_owned(),
+                        name: row.get(2)?.to_owned(),
+                        start: number(row, 3)?,
+                        owner: number(row, 4),
+                        recorded: find(&states, oid),
+                    })
+                })
+                .collect::<Option<_>>()?,
+        })
+    }
+}
+
+/// The rows of each statement of a batch.
+fn results(messages: Vec<SimpleQueryMessage>) -> Vec<Vec<SimpleQueryRow>> {
+    let mut results = Vec::new();
+    let mut rows = Vec::new();
+    for message in messages {
+        match message {
+            SimpleQueryMessage::Row(row) => rows.push(row),
+            SimpleQueryMessage::CommandComplete(_) => results.push(std::mem::take(&mut rows)),
+            _ => {}
+        }
+    }
+    results
+}
+
+fn number<T: std::str::FromStr>(row: &SimpleQueryRow, column: usize) -> Option<T> {
+    row.get(column)?.parse().ok()
+}
+
+fn is_true(row: &SimpleQueryRow, column: usize) -> bool {
+    row.get(column) == Some("t")
+}
+
+fn find<T: Copy>(pairs: &[(u32, T)], oid: u32) -> Option<T> {
+    pairs
+        .iter()
+        .find(|(candidate, _)| *candidate == oid)
+        .map(|(_, value)| *value)
+}

@@ -1,0 +1,269 @@
+//! Finds what an earlier test left, by one prepared statement.
+//!
+//! The statement is written once per kept connection from the [`Catalog`] and answers in one row:
+//! whose the database is, who else is in it, whether the schema changed, and which tables and
+//! sequences differ from the start state. `reset/repair.rs` acts on its [`Findings`].
+
+use dagz_core::{ErrorKind, Result};
+use tokio_postgres::{Client, Row, Statement};
+
+use super::{
+    baseline::{EVENT_TRIGGER_STATE, SETTINGS_STATE},
+    catalog::{COUNTS, Catalog, NEWER, Sequence, Table},
+    sessions,
+};
+use crate::{Prepare, error, sql};
+
+/// The start state that a database is compared with, and the statement that compares.
+pub(super) struct Probe {
+    statement: Statement,
+    pub(super) tables: Vec<ProbedTable>,
+    pub(super) sequences: Vec<ProbedSequence>,
+    has_prepared: bool,
+}
+
+/// A table and what it should hold.
+#[derive(Clone, Debug)]
+pub(super) struct ProbedTable {
+    pub(super) oid: u32,
+    /// Qualified and quoted.
+    pub(super) name: String,
+    pub(super) start: TableStart,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TableStart {
+    Empty,
+    /// So many rows, none of them newer than the mark.
+    Rows(i64),
+    /// A materialised view of so many rows, which only a new copy of the database restores.
+    View(i64),
+}
+
+/// A sequence and where it should stand.
+#[derive(Clone, Debug)]
+pub(super) struct ProbedSequence {
+    pub(super) oid: u32,
+    name: String,
+    pub(super) value: i64,
+    pub(super) is_called: bool,
+}
+
+/// What differs from the start state.
+#[derive(Debug)]
+pub(super) struct Findings {
+    pub(super) stamp: Option<String>,
+    /// Whether sessions or prepared transactions of earlier tests are still there.
+    pub(super) has_leftovers: bool,
+    /// Why the schema is not the recorded one any more.
+    pub(super) drift: Option<String>,
+    /// Indexes into [`Probe::tables`], with the size in bytes.
+    pub(super) tables: Vec<(usize, i64)>,
+    /// Indexes into [`Probe::sequences`].
+    pub(super) sequences: Vec<usize>,
+    pub(super) large_objects: bool,
+}
+
+impl Findings {
+    pub(super) fn is_clean(&self) -> bool {
+        self.tables.is_empty() && self.sequences.is_empty() && !self.large_objects
+    }
+}
+
+impl Probe {
+    /// Prepares the statement for `catalog` and the start state that `prepare` means.
+    ///
+    /// # Errors
+    /// The native error, which may say that the schema changed since the catalog was read.
+    pub(super) async fn new(
+        client: &Client,
+        catalog: &Catalog,
+        prepare: Prepare,
+        keep_tables: &[String],
+    ) -> Result<Self, tokio_postgres::Error> {
+        let tables = tables(catalog, prepare, keep_tables);
+        let sequences = sequences(catalog, prepare, keep_tables);
+        let statement = client
+            .prepare_typed(
+                &statement(catalog, &tables, &sequences),
+                &[tokio_postgres::types::Type::TEXT],
+            )
+            .await?;
+        Ok(Self {
+            statement,
+            tables,
+            sequences,
+            has_prepared: catalog.has_prepared,
+        })
+    }
+
+    /// Looks, on behalf of the test of this tag.
+    pub(super) async fn run(
+        &self,
+        client: &Client,
+        tag: &str,
+    ) -> Result<Option<Findings>, tokio_postgres::Error> {
+        let row = client.query_opt(&self.statement, &[&tag]).await?;
+        row.map(|row| self.findings(&row)).transpose()
+    }
+
+    fn findings(&self, row: &Row) -> Result<Findings, tokio_postgres::Error> {
+        let prepared: i64 = if self.has_prepared {
+            row.try_get(2)?
+        } else {
+            0
+        };
+        let sessions: i64 = row.try_get(1)?;
+        let tables: Vec<Option<i64>> = row.try_get(5)?;
+        let sequences: Vec<bool> = row.try_get(6)?;
+        Ok(Findings {
+            stamp: row.try_get(0)?,
+            has_leftovers: sessions + prepared > 0,
+            drift: row.try_get(3)?,
+            large_objects: row.try_get(4)?,
+            tables: tables
+                .into_iter()
+                .enumerate()
+                .filter_map(|(index, size)| Some((index, size?)))
+                .collect(),
+            sequences: sequences
+                .into_iter()
+                .enumerate()
+                .filter_map(|(index, moved)| moved.then_some(index))
+                .collect(),
+        })
+    }
+}
+
+fn tables(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec<ProbedTable> {
+    catalog
+        .tables
+        .iter()
+        .filter_map(|table| {
+            let start = match (prepare, table.is_view, table.rows) {
+                // Event triggers tell when a view is refreshed.
+                (_, true, _) if catalog.is_watched => return None,
+                (_, true, rows) => TableStart::View(rows.unwrap_or(0)),
+                (Prepare::Baseline, false, Some(rows)) => TableStart::Rows(rows),
+                (Prepare::Truncate, false, _) if is_kept(table, keep_tables) => return None,
+                (_, false, _) => TableStart::Empty,
+            };
+            Some(ProbedTable {
+                oid: table.oid,
+                name: sql::qualified(&table.schema, &table.name),
+                start,
+            })
+        })
+        .collect()
+}
+
+fn is_kept(table: &Table, keep_tables: &[String]) -> bool {
+    keep_tables.iter().any(|kept| {
+        *kept == table.name
+            || kept
+                .split_once('.')
+                .is_some_and(|(schema, name)| schema == table.schema && name == table.name)
+    })
+}
+
+fn sequences(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec<ProbedSequence> {
+    let kept: Vec<u32> = match prepare {
+        Prepare::Truncate => catalog
+            .tables
+            .iter()
+            .filter(|table| is_kept(table, keep_tables))
+            .map(|table| table.oid)
+            .collect(),
+        _ => Vec::new(),
+    };
+    catalog
+        .sequences
+        .iter()
+        .filter(|sequence| sequence.owner.is_none_or(|owner| !kept.contains(&owner)))
+        .map(|sequence| {
+            let Sequence {
+                oid,
+                schema,
+                name,
+                start,
+                recorded,
+                ..
+            } = sequence;
+            let (value, is_called) = match (prepare, recorded) {
+                (Prepare::Baseline, Some(recorded)) => *recorded,
+                _ => (*start, false),
+            };
+            ProbedSequence {
+                oid: *oid,
+                name: sql::qualified(schema, name),
+                value,
+                is_called,
+            }
+        })
+        .collect()
+}
+
+fn statement(catalog: &Catalog, tables: &[ProbedTable], sequences: &[ProbedSequence]) -> String {
+    let database = catalog.database;
+    let leftovers = sessions::is_leftover("a", "$1");
+    let prepared = if catalog.has_prepared {
+        format!("(SELECT count(*) FROM pg_prepared_xact() p WHERE p.dbid = {database})")
+    } else {
+        "0::bigint".to_owned()
+    };
+    // The first reason that holds; NULL where none does.
+    let noted = if catalog.is_watched {
+        "WHEN EXISTS (SELECT FROM dagz.drift) THEN (SELECT concat_ws(' ', command, object) FROM dagz.drift LIMIT 1)"
+            .to_owned()
+    } else {
+        format!("WHEN s.catalogs IS DISTINCT FROM {COUNTS} OR {NEWER} THEN 'the catalogs differ'")
+    };
+    let drift = format!(
+        "CASE {noted} \
+              WHEN s.event_triggers <> {EVENT_TRIGGER_STATE} THEN 'the event triggers differ' \
+              WHEN s.settings <> {SETTINGS_STATE} THEN 'ALTER DATABASE … SET' END"
+    );
+    let tables: Vec<_> = tables.iter().map(table_expression).collect();
+    let sequences: Vec<_> = sequences
+        .iter()
+        .map(|sequence| {
+            format!(
+                "(SELECT last_value <> {} OR is_called <> {} FROM {})",
+                sequence.value, sequence.is_called, sequence.name
+            )
+        })
+        .collect();
+    format!(
+        "SELECT (SELECT description FROM pg_shdescription WHERE objoid = {database} AND classoid = 1262), \
+                (SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.datid = {database} AND {leftovers}), \
+                {prepared}, {drift}, \
+                (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata), \
+                ARRAY[{}]::bigint[], ARRAY[{}]::boolean[] \
+         FROM (SELECT *, age(mark::xid) AS age FROM dagz.state OFFSET 0) s",
+        tables.join(", "),
+        sequences.join(", ")
+    )
+}
+
+/// The table's size if it differs from its start, else NULL.
+fn table_expression(table: &ProbedTable) -> String {
+    let ProbedTable { oid, name, start } = table;
+    match start {
+        TableStart::Empty => {
+            format!("CASE WHEN EXISTS (SELECT FROM ONLY {name}) THEN pg_relation_size({oid}) END")
+        }
+        TableStart::Rows(rows) | TableStart::View(rows) => format!(
+            "CASE WHEN (SELECT count(*) <> {rows} OR coalesce(bool_or(age(xmin) < s.age), false) FROM ONLY {name}) \
+             THEN 0::bigint END"
+        ),
+    }
+}
+
+/// The error for a probe that failed for no reason that is dealt with.
+pub(super) fn failed(database: &str, error: tokio_postgres::Error) -> dagz_core::Error {
+    error::statement(
+        ErrorKind::Prepare,
+        format!("cannot look for what earlier tests left in database `{database}`"),
+        error,
+    )
+}

@@ -1,0 +1,214 @@
+//! Undoes what the probe found, in one batch that is one transaction.
+//!
+//! [`plan`] turns [`Findings`] into statements, or says that only a new copy of the database will
+//! do. Rows are deleted, not truncated: on tables of test size that is faster by an order of
+//! magnitude, and spares the next test the making of new files.
+
+use std::fmt::Write as _;
+
+use dagz_core::{ErrorKind, Result};
+use tokio_postgres::Client;
+
+use super::{
+    catalog::{COLUMNS, Catalog},
+    probe::{Findings, Probe, ProbedTable, TableStart},
+};
+use crate::error;
+
+/// From this size on, giving a table new files is faster than deleting its rows.
+const TRUNCATE_FROM: i64 = 1 << 20;
+
+/// The most tables that are truncated for the sake of one that references make inseparable.
+const TRUNCATE_AT_MOST: usize = 8;
+
+/// What to do about the findings.
+pub(super) enum Plan {
+    /// Run this batch.
+    Batch(String),
+    /// Make the database anew, for this reason.
+    Rebuild(String),
+}
+
+/// Decides what undoes `findings`; `lock_timeout` in milliseconds.
+pub(super) async fn plan(
+    client: &Client,
+    catalog: &Catalog,
+    probe: &Probe,
+    findings: &Findings,
+    lock_timeout: u128,
+) -> Result<Plan> {
+    let (mut filled, mut seeded, mut large) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, size) in &findings.tables {
+        let table = &probe.tables[*index];
+        match table.start {
+            TableStart::Empty if *size >= TRUNCATE_FROM => large.push(table),
+            TableStart::Empty => filled.push(table),
+            TableStart::Rows(_) => seeded.push(table),
+            TableStart::View(_) => {
+                return Ok(Plan::Rebuild(format!("{} was refreshed", table.name)));
+            }
+        }
+    }
+    if findings.large_objects && catalog.large_objects > 0 {
+        return Ok(Plan::Rebuild("large objects were changed".to_owned()));
+    }
+    if let (Some(table), false) = (seeded.first(), catalog.may_replicate) {
+        return Ok(Plan::Rebuild(format!(
+            "rows of {} were changed, and the role may not set `session_replication_role`",
+            table.name
+        )));
+    }
+
+    let mut batch = format!("SET LOCAL lock_timeout = {lock_timeout};");
+    if catalog.may_replicate {
+        batch.push_str("SET LOCAL session_replication_role = replica;");
+    }
+    let truncated = truncations(client, probe, &mut filled, &large).await?;
+    if !truncated.is_empty() {
+        let _ = write!(batch, "TRUNCATE ONLY {};", truncated.join(", ONLY "));
+    }
+    delete(&mut batch, &filled, catalog.may_replicate);
+    for table in &seeded {
+        restore(client, &mut batch, table).await?;
+    }
+    if findings.large_objects {
+        batch.push_str("SELECT lo_unlink(oid) FROM pg_largeobject_metadata;");
+    }
+    for index in &findings.sequences {
+        let sequence = &probe.sequences[*index];
+        let _ = write!(
+            batch,
+            "SELECT setval({}::regclass, {}, {});",
+            sequence.oid, sequence.value, sequence.is_called
+        );
+    }
+    // What this transaction wrote is the start state: nothing of it is newer than the mark.
+    if !seeded.is_empty() || !truncated.is_empty() && !catalog.is_watched {
+        batch.push_str("UPDATE dagz.state SET mark = pg_current_xact_id();");
+    }
+    Ok(Plan::Batch(batch))
+}
+
+fn delete(batch: &mut String, tables: &[&ProbedTable], may_replicate: bool) {
+    if may_replicate {
+        for table in tables {
+            let _ = write!(batch, "DELETE FROM ONLY {};", table.name);
+        }
+    } else if !tables.is_empty() {
+        // Foreign keys are checked at the end of a statement, so one statement may delete from
+        // all tables in any order, cycles included.
+        let parts: Vec<_> = tables
+            .iter()
+            .enumerate()
+            .map(|(index, table)| format!("d{index} AS (DELETE FROM ONLY {})", table.name))
+            .collect();
+        let _ = write!(batch, "WITH {} SELECT;", parts.join(", "));
+    }
+}
+
+/// Puts the recorded rows back: those that a test wrote go, those that it removed or changed come.
+async fn restore(client: &Client, batch: &mut String, table: &ProbedTable) -> Result<()> {
+    let ProbedTable { oid, name, .. } = table;
+    let row = client
+        .query_one(
+            &format!(
+                "SELECT ({}), (SELECT CASE WHEN bool_and(a.attgenerated = '') THEN string_agg(format('t.%1$I = b.%1$I', a.attname), ' AND ') END \
+                               FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey) \
+                               WHERE i.indrelid = $1 AND i.indisprimary)",
+                COLUMNS.trim()
+            ),
+            &[oid],
+        )
+        .await
+        .map_err(|error| {
+            error::statement(
+                ErrorKind::Prepare,
+                format!("cannot read the columns of {name}"),
+                error,
+            )
+        })?;
+    let (columns, key): (Option<String>, Option<String>) = (row.get(0), row.get(1));
+    let columns = columns.unwrap_or_default();
+    let list = if columns.is_empty() {
+        String::new()
+    } else {
+        format!(" ({columns}) OVERRIDING SYSTEM VALUE")
+    };
+    let (which, missing) = match key {
+        // What is left after this are rows that nobody touched, so the key tells what is missing.
+        Some(key) => (
+            " WHERE age(xmin) < (SELECT age(mark::xid) FROM dagz.state)",
+            format!(" b WHERE NOT EXISTS (SELECT FROM ONLY {name} t WHERE {key})"),
+        ),
+        None => ("", String::new()),
+    };
+    let _ = write!(
+        batch,
+        "DELETE FROM ONLY {name}{which}; INSERT INTO {name}{list} SELECT {columns} FROM dagz.baseline_{oid}{missing};"
+    );
+    Ok(())
+}
+
+/// The tables to truncate so that the `large` ones become empty; those for which that would empty
+/// others, too, join `filled`, to be deleted from.
+async fn truncations<'a>(
+    client: &Client,
+    probe: &'a Probe,
+    filled: &mut Vec<&'a ProbedTable>,
+    large: &[&'a ProbedTable],
+) -> Result<Vec<String>> {
+    if large.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = client
+        .query(
+            "SELECT confrelid, conrelid FROM pg_constraint WHERE contype = 'f' AND conrelid <> confrelid",
+            &[],
+        )
+        .await
+        .map_err(|error| {
+            error::statement(ErrorKind::Prepare, "cannot read the foreign keys", error)
+        })?;
+    let references: Vec<(u32, u32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+    let mut truncated: Vec<u32> = Vec::new();
+    for table in large {
+        // Everything that references it, and so on: Postgres truncates only all of them at once.
+        let mut together = vec![table.oid];
+        let mut next = 0;
+        while next < together.len() {
+            for (referenced, referencing) in &references {
+                if *referenced == together[next] && !together.contains(referencing) {
+                    together.push(*referencing);
+                }
+            }
+            next += 1;
+        }
+        let are_all_to_be_empty = together.iter().all(|oid| {
+            probe
+                .tables
+                .iter()
+                .any(|table| table.oid == *oid && table.start == TableStart::Empty)
+        });
+        if are_all_to_be_empty && together.len() <= TRUNCATE_AT_MOST {
+            truncated.extend(together);
+        } else {
+            filled.push(table);
+        }
+    }
+    filled.retain(|table| !truncated.contains(&table.oid));
+    Ok(probe
+        .tables
+        .iter()
+        .filter(|table| truncated.contains(&table.oid))
+        .map(|table| table.name.clone())
+        .collect())
+}
+
+/// The error for a batch that failed for no reason that is dealt with.
+pub(super) fn failed(database: &str, error: tokio_postgres::Error) -> dagz_core::Error {
+    error::statement(
+        ErrorKind::Prepare,
+        format!("cannot reset database `{database}`"),
+        error,
+    )
+}
