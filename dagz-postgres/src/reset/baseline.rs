@@ -53,10 +53,10 @@ ALTER EVENT TRIGGER dagz_drop ENABLE ALWAYS;
 ";
 
 /// The event triggers there are, and which of them fire.
-pub(super) const EVENT_TRIGGER_STATE: &str = "(SELECT coalesce(string_agg(evtname || ' ' || evtenabled, ',' ORDER BY evtname), '') FROM pg_event_trigger)";
+pub(super) const EVENT_TRIGGER_STATE: &str = "(SELECT coalesce(string_agg(evtname::text || ' ' || evtenabled::text, ',' ORDER BY evtname), '') FROM pg_event_trigger)";
 
 /// Settings attached to the database, as by `ALTER DATABASE … SET`.
-pub(super) const SETTINGS_STATE: &str = "(SELECT coalesce(string_agg(setrole || ' ' || setconfig::text, ',' ORDER BY setrole), '') \
+pub(super) const SETTINGS_STATE: &str = "(SELECT coalesce(string_agg(setrole::text || ' ' || setconfig::text, ',' ORDER BY setrole), '') \
       FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))";
 
 /// What a database's present content is recorded for.

@@ -1,0 +1,222 @@
+//! What the tests of this crate share: a server, a worker's target on it, and a look at its rows.
+//!
+//! Tests drive a [`Driver`] of their own through [`Site`], since a process has only one configured.
+
+#![expect(dead_code, reason = "each test binary uses a part of it")]
+
+use std::{env, sync::Once};
+
+use dagz_core::{
+    Access, DbConfig, Endpoint, Scope, ScopeGuard, Settings, Target, configure, resolve_blocking,
+};
+use dagz_postgres::{Config, Driver, databases, remove};
+use tokio_postgres::{Client, NoTls, SimpleQueryMessage, config::Host};
+
+/// The server to test against.
+pub(crate) fn url() -> String {
+    env::var("DATABASE_URL").unwrap_or_else(|_| {
+        panic!("`DATABASE_URL` is not set: start a server by `cargo xtask services up postgres`")
+    })
+}
+
+/// Settings of a connection to `database`.
+pub(crate) fn config(database: &str) -> tokio_postgres::Config {
+    let mut config: tokio_postgres::Config = url().parse().expect("`DATABASE_URL` is a URL");
+    config.dbname(database);
+    config
+}
+
+/// A connection to `database`, driven by the test's runtime.
+pub(crate) async fn connect(config: &tokio_postgres::Config) -> Client {
+    let (client, connection) = config.connect(NoTls).await.expect("the server answers");
+    tokio::spawn(connection);
+    client
+}
+
+/// Knows names, and nothing of servers: a way to a target that no driver has touched.
+struct Names;
+
+impl DbConfig for Names {
+    fn driver(&self) -> &'static str {
+        "names"
+    }
+
+    fn name_limit(&self) -> usize {
+        63
+    }
+}
+
+/// A driver, and a worker's database that it is to make.
+pub(crate) struct Site {
+    pub(crate) driver: Driver,
+    pub(crate) target: Target,
+    pub(crate) base: String,
+    /// Keeps the worker.
+    pub(crate) scope: ScopeGuard,
+}
+
+impl Site {
+    /// A site for the database called after `test`, with a driver configured by `configured`.
+    pub(crate) fn new(test: &str, configured: impl FnOnce(Config) -> Config) -> Self {
+        static NAMES: Once = Once::new();
+        NAMES.call_once(|| configure(Names).expect("nobody else knows names"));
+        let scope = Scope::builder(format!("{}::{test}", module_path!()))
+            .enter()
+            .expect("a worker becomes free");
+        let base = base(test);
+        let driver = Driver::new(configured(Config::from_config(config(&base))));
+        let target = target(&base);
+        Self {
+            driver,
+            target,
+            base,
+            scope,
+        }
+    }
+
+    /// Settings of a connection to the worker's database, without a test's tag.
+    pub(crate) fn config(&self) -> tokio_postgres::Config {
+        config(self.target.name())
+    }
+
+    pub(crate) async fn connect(&self) -> Client {
+        connect(&self.config()).await
+    }
+
+    /// A connection that says it is of `tag`.
+    pub(crate) async fn connect_as(&self, application_name: &str) -> Client {
+        connect(self.config().application_name(application_name)).await
+    }
+
+    /// Makes the database, and resets it.
+    pub(crate) async fn init(&self) {
+        self.driver
+            .worker_init(&self.target)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.report()));
+        self.prepare().await;
+    }
+
+    pub(crate) async fn prepare(&self) {
+        self.driver
+            .prepare(&self.target)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.report()));
+    }
+}
+
+/// A base name for `test` that no other checkout uses on this server.
+pub(crate) fn base(test: &str) -> String {
+    let project = Settings::current()
+        .expect("settings are readable")
+        .project();
+    format!("{test}_{}", &project[project.len().saturating_sub(8)..])
+}
+
+/// The current worker's database for `base`.
+pub(crate) fn target(base: &str) -> Target {
+    resolve_blocking("names", Access::new(endpoint(), base))
+        .expect("names are resolved without a server")
+        .target()
+        .expect("the test is in a scope")
+        .clone()
+}
+
+/// The server of the tests, as the driver calls it before it knows better.
+pub(crate) fn endpoint() -> Endpoint {
+    let config = config("any");
+    let host = match &config.get_hosts()[0] {
+        Host::Tcp(host) => host.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    Endpoint::new(format!("{host}:{port}"))
+}
+
+/// Runs a test at a site of its own, and removes afterwards what dagz made for it.
+pub(crate) fn at_site(
+    test: &str,
+    configured: impl FnOnce(Config) -> Config,
+    body: impl AsyncFnOnce(&Site),
+) {
+    let site = Site::new(test, configured);
+    run(async {
+        body(&site).await;
+        site.driver.release(&site.target).await;
+        clean(&site.base, site.target.project()).await;
+    });
+}
+
+/// Blocks on `future` with a runtime of the test's own.
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime starts")
+        .block_on(future)
+}
+
+/// Removes all databases that dagz made for `base`.
+pub(crate) async fn clean(base: &str, project: &str) {
+    let all = databases(&Config::from_config(config(base)), project)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.report()));
+    for database in all.iter().filter(|database| database.base() == Some(base)) {
+        remove(database)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.report()));
+    }
+}
+
+/// Every row of every table, and the state of every sequence, in an order of their own.
+pub(crate) async fn dump(client: &Client) -> String {
+    let relations = client
+        .query(
+            "SELECT c.relkind::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't' \
+               AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz') \
+             ORDER BY 2",
+            &[],
+        )
+        .await
+        .expect("the catalogs are readable");
+    let mut dump = String::new();
+    for relation in relations {
+        let (kind, name): (String, String) = (relation.get(0), relation.get(1));
+        let query = if kind == "S" {
+            format!("SELECT last_value || ' ' || is_called FROM {name}")
+        } else {
+            format!("SELECT t::text FROM ONLY {name} t ORDER BY t::text")
+        };
+        dump += &format!("{kind} {name}\n");
+        for message in client
+            .simple_query(&query)
+            .await
+            .expect("rows are readable")
+        {
+            if let SimpleQueryMessage::Row(row) = message {
+                dump += &format!("    {}\n", row.get(0).unwrap_or("NULL"));
+            }
+        }
+    }
+    dump
+}
+
+/// The rows of a query, as text.
+pub(crate) async fn rows(client: &Client, query: &str) -> Vec<String> {
+    let messages = client.simple_query(query).await.expect("the query runs");
+    messages
+        .into_iter()
+        .filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => Some(
+                (0..row.len())
+                    .map(|column| row.get(column).unwrap_or("NULL"))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            ),
+            _ => None,
+        })
+        .collect()
+}
