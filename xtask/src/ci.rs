@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use clap::Args;
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::ASCII_MARKDOWN;
 
 use crate::services::Server;
 use crate::test::{self, Runner, Totals};
@@ -131,7 +131,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 
 fn summarise(verdicts: &[(&str, Duration, Verdict)], took: Duration) -> Result<()> {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_preset(ASCII_MARKDOWN);
     table.set_header(["step", "result", "time", ""]);
     let mut bad = Vec::new();
     for (name, took, verdict) in verdicts {

@@ -44,7 +44,7 @@ impl Mode {
     /// For people.
     pub(super) fn title(self) -> String {
         match self {
-            Self::Today => "today: serial, TRUNCATE before each test".to_owned(),
+            Self::Today => "today: serial, TRUNCATE all".to_owned(),
             Self::Serial => "dagz, serial".to_owned(),
             Self::Parallel(workers) => format!("dagz, {workers} workers"),
         }
@@ -136,10 +136,10 @@ impl Suite {
         })
     }
 
-    /// Runs the suite once; `state` is a folder of this run alone.
-    pub(super) fn run(&self, mode: Mode, databases: &Databases, state: &Path) -> Result<Run> {
-        let audit = state.join("audit.jsonl");
-        let state = state.join("dagz");
+    /// Runs the suite once; what it leaves behind is in `folder`, of this run alone.
+    pub(super) fn run(&self, mode: Mode, databases: &Databases, folder: &Path) -> Result<Run> {
+        let audit = folder.join("audit.jsonl");
+        let state = folder.join("dagz");
         fs::create_dir_all(&state)
             .with_context(|| format!("failed to make `{}`", state.display()))?;
         let mut command = Command::new(&self.executable);
@@ -176,18 +176,20 @@ impl Suite {
         })?;
         let wall = begun.elapsed();
         drop(progress);
+        let log = folder.join("output.txt");
+        fs::write(&log, output.join("\n"))
+            .with_context(|| format!("failed to write `{}`", log.display()))?;
+        let (title, log) = (mode.title(), log.display());
         let Some((passed, failed)) = counts else {
             bail!(
-                "the suite ({}) ended without a summary ({status}); its last words:\n{}",
-                mode.title(),
+                "the suite ({title}) ended without a summary ({status}); its output, all of it in `{log}`, ends:\n{}",
                 tail(&output)
             );
         };
         if failed > 0 {
             eprintln!(
-                "{failed} tests failed ({}):\n{}",
-                mode.title(),
-                tail(&output)
+                "{failed} tests failed ({title}); of the output, all of it in `{log}`:\n{}",
+                first_failures(&output)
             );
         }
         let events = match mode {
@@ -255,15 +257,32 @@ fn tail(lines: &[String]) -> String {
     lines[lines.len().saturating_sub(60)..].join("\n")
 }
 
+/// What the first failing tests said: libtest shows each one's output after the first line `failures:`.
+fn first_failures(lines: &[String]) -> String {
+    let from = lines.iter().position(|line| line == "failures:");
+    let shown = &lines[from.unwrap_or(0)..];
+    let mut text = shown[..shown.len().min(60)].join("\n");
+    if shown.len() > 60 {
+        text.push_str("\n…");
+    }
+    text
+}
+
 #[derive(Deserialize)]
 struct AuditLine {
     foreign: u64,
     writes: u64,
 }
 
+/// Nothing, where no test came as far as its audit; that is an error for who judges.
 fn read_audit(path: &Path) -> Result<Audit> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("the suite left no audit in `{}`", path.display()))?;
+    let text = match fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(error) => {
+            return Err(error).with_context(|| format!("failed to read `{}`", path.display()));
+        }
+    };
     let mut audit = Audit::default();
     for line in text.lines() {
         let line: AuditLine = serde_json::from_str(line).with_context(|| {
@@ -314,7 +333,7 @@ mod tests {
     fn findings_are_summed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.jsonl");
-        assert!(read_audit(&path).is_err());
+        assert_eq!(read_audit(&path).unwrap(), Audit::default());
         fs::write(
             &path,
             "{\"test\":\"a\",\"foreign\":0,\"writes\":3}\n{\"test\":\"b\",\"foreign\":2,\"writes\":1}\n",

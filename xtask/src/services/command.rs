@@ -6,7 +6,7 @@
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use comfy_table::Table;
-use comfy_table::presets::UTF8_HORIZONTAL_ONLY;
+use comfy_table::presets::ASCII_MARKDOWN;
 
 use super::{Place, Service, Status, Up, all, down, status, up_to_stay};
 use crate::workspace;
@@ -113,7 +113,7 @@ fn quoted(text: &str) -> String {
 
 fn table(lines: &[Status]) -> Table {
     let mut table = Table::new();
-    table.load_preset(UTF8_HORIZONTAL_ONLY);
+    table.load_preset(ASCII_MARKDOWN);
     table.set_header([
         "server", "version", "port", "pid", "answered", "start-up", "source",
     ]);
