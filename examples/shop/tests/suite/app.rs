@@ -29,13 +29,23 @@ impl TestApp {
     /// The application over the database of `config`.
     pub(crate) fn over(config: Config, test: &str) -> Self {
         let pool = shop::pool(config.clone());
-        Self { router: shop::router(pool.clone()), _audit: Audit::of(&config, test), pool, config }
+        Self {
+            router: shop::router(pool.clone()),
+            _audit: Audit::of(&config, test),
+            pool,
+            config,
+        }
     }
 
     /// The application once more over the same database, connected with `config`, and not audited twice.
     pub(crate) fn again(config: Config) -> Self {
         let pool = shop::pool(config.clone());
-        Self { router: shop::router(pool.clone()), _audit: None, pool, config }
+        Self {
+            router: shop::router(pool.clone()),
+            _audit: None,
+            pool,
+            config,
+        }
     }
 
     /// A connection beside the application's pool.
@@ -48,12 +58,25 @@ impl TestApp {
     where
         T: for<'a> tokio_postgres::types::FromSql<'a>,
     {
-        self.pool.get().await.unwrap().query_one(query, &[]).await.unwrap().get(0)
+        self.pool
+            .get()
+            .await
+            .unwrap()
+            .query_one(query, &[])
+            .await
+            .unwrap()
+            .get(0)
     }
 
     /// Runs statements through the pool.
     pub(crate) async fn sql(&self, statements: &str) {
-        self.pool.get().await.unwrap().batch_execute(statements).await.unwrap();
+        self.pool
+            .get()
+            .await
+            .unwrap()
+            .batch_execute(statements)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn get(&self, path: &str) -> Reply {
@@ -77,7 +100,13 @@ impl TestApp {
     }
 
     /// One request, with a bearer token if one is given.
-    pub(crate) async fn request(&self, method: Method, path: &str, body: Option<Value>, token: Option<&str>) -> Reply {
+    pub(crate) async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+        token: Option<&str>,
+    ) -> Reply {
         let mut request = Request::builder().method(method).uri(path);
         if let Some(token) = token {
             request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
@@ -89,10 +118,18 @@ impl TestApp {
             }
             None => Body::empty(),
         };
-        let response = self.router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let response = self
+            .router
+            .clone()
+            .oneshot(request.body(body).unwrap())
+            .await
+            .unwrap();
         let status = response.status().as_u16();
         let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        Reply { status, body: parse(&bytes) }
+        Reply {
+            status,
+            body: parse(&bytes),
+        }
     }
 
     /// Serves on a port of its own, on the test's runtime.
@@ -128,7 +165,8 @@ impl TestApp {
     /// A customer in Germany, called as the address is.
     pub(crate) async fn customer(&self, email: &str) -> i64 {
         let client = self.pool.get().await.unwrap();
-        let insert = "INSERT INTO customers (email, name, country_code) VALUES ($1, $1, 'DE') RETURNING id";
+        let insert =
+            "INSERT INTO customers (email, name, country_code) VALUES ($1, $1, 'DE') RETURNING id";
         client.query_one(insert, &[&email]).await.unwrap().get(0)
     }
 
@@ -143,7 +181,8 @@ impl TestApp {
     pub(crate) async fn pay(&self, order: i64, cents: i64) -> Reply {
         let key = format!("{order}-{cents}");
         let payment = json!({ "method": "card", "amount_cents": cents, "idempotency_key": key });
-        self.post(&format!("/orders/{order}/payments"), payment).await
+        self.post(&format!("/orders/{order}/payments"), payment)
+            .await
     }
 
     /// An order of `quantity` of product 1 by customer 1 that is paid; both are made, with enough stock.
@@ -152,14 +191,18 @@ impl TestApp {
         let customer = self.customer("buyer@shop.example").await;
         let order = self.order(customer, product, quantity).await.expect(201);
         let id = order["id"].as_i64().unwrap();
-        self.pay(id, order["total_cents"].as_i64().unwrap()).await.expect(201);
+        self.pay(id, order["total_cents"].as_i64().unwrap())
+            .await
+            .expect(201);
         id
     }
 
     /// The same order, sent.
     pub(crate) async fn shipped_order(&self, quantity: i32) -> i64 {
         let id = self.paid_order(quantity).await;
-        self.post(&format!("/orders/{id}/ship"), json!({ "tracking": "T-1" })).await.expect(201);
+        self.post(&format!("/orders/{id}/ship"), json!({ "tracking": "T-1" }))
+            .await
+            .expect(201);
         id
     }
 
@@ -195,7 +238,10 @@ impl Reply {
     #[track_caller]
     pub(crate) fn error(self, status: u16) -> String {
         let body = self.expect(status);
-        body["error"].as_str().unwrap_or_else(|| panic!("not the application's error: {body}")).to_owned()
+        body["error"]
+            .as_str()
+            .unwrap_or_else(|| panic!("not the application's error: {body}"))
+            .to_owned()
     }
 }
 
@@ -204,11 +250,17 @@ fn parse(bytes: &[u8]) -> Value {
     if bytes.is_empty() {
         return Value::Null;
     }
-    serde_json::from_slice(bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(bytes).into_owned()))
+    serde_json::from_slice(bytes)
+        .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// One HTTP request over a real connection; `body` is sent as JSON.
-pub(crate) async fn over_tcp(address: SocketAddr, method: &str, path: &str, body: Option<Value>) -> Reply {
+pub(crate) async fn over_tcp(
+    address: SocketAddr,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> Reply {
     let body = body.map(|body| body.to_string()).unwrap_or_default();
     let request = format!(
         "{method} {path} HTTP/1.1\r\nhost: shop\r\nconnection: close\r\ncontent-type: application/json\r\n\
@@ -222,5 +274,8 @@ pub(crate) async fn over_tcp(address: SocketAddr, method: &str, path: &str, body
     let answer = String::from_utf8(answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    Reply { status, body: parse(body.as_bytes()) }
+    Reply {
+        status,
+        body: parse(body.as_bytes()),
+    }
 }

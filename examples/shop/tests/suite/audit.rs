@@ -59,8 +59,17 @@ pub(crate) async fn install_into(config: Config) -> Result<(), tokio_postgres::E
 
 /// Installs the triggers where they are not there yet.
 pub(crate) async fn install(client: &Client) -> Result<(), tokio_postgres::Error> {
-    let there: bool = client.query_one("SELECT to_regnamespace('audit') IS NOT NULL", &[]).await?.get(0);
-    if there { Ok(()) } else { client.batch_execute(&format!("BEGIN;{SCHEMA}COMMIT;")).await }
+    let there: bool = client
+        .query_one("SELECT to_regnamespace('audit') IS NOT NULL", &[])
+        .await?
+        .get(0);
+    if there {
+        Ok(())
+    } else {
+        client
+            .batch_execute(&format!("BEGIN;{SCHEMA}COMMIT;"))
+            .await
+    }
 }
 
 /// Counts when it is dropped, so that no test can forget to.
@@ -72,7 +81,10 @@ pub(crate) struct Audit {
 impl Audit {
     /// An audit of `test`, whose connections are made with `config`; none if the run is not audited.
     pub(crate) fn of(config: &Config, test: &str) -> Option<Self> {
-        is_wanted().then(|| Self { config: config.clone(), test: test.to_owned() })
+        is_wanted().then(|| Self {
+            config: config.clone(),
+            test: test.to_owned(),
+        })
     }
 }
 
@@ -80,17 +92,24 @@ impl Drop for Audit {
     fn drop(&mut self) {
         let (config, test) = (self.config.clone(), self.test.clone());
         // A thread of its own: the blocking client may not be used inside a test's runtime.
-        let counted = thread::spawn(move || count(config, &test).map_err(|error| error.to_string())).join();
+        let counted =
+            thread::spawn(move || count(config, &test).map_err(|error| error.to_string())).join();
         // A second panic would end all tests of the process.
         if !thread::panicking() {
-            counted.expect("the audit does not panic").expect("the audit can count");
+            counted
+                .expect("the audit does not panic")
+                .expect("the audit can count");
         }
     }
 }
 
 fn count(config: Config, test: &str) -> Result<(), Box<dyn Error + Send + Sync>> {
-    let own = config.get_application_name().ok_or("the connections have no `application_name`")?.to_owned();
-    let file = std::env::var_os("SHOP_AUDIT_FILE").ok_or("`SHOP_AUDIT_FILE` is not set any more")?;
+    let own = config
+        .get_application_name()
+        .ok_or("the connections have no `application_name`")?
+        .to_owned();
+    let file =
+        std::env::var_os("SHOP_AUDIT_FILE").ok_or("`SHOP_AUDIT_FILE` is not set any more")?;
     let mut client = postgres::Config::from(config).connect(NoTls)?;
     let row = client.query_one(
         "SELECT count(*), count(*) FILTER (WHERE application_name <> $1), min(application_name) FILTER (WHERE application_name <> $1)
@@ -101,6 +120,10 @@ fn count(config: Config, test: &str) -> Result<(), Box<dyn Error + Send + Sync>>
     let (writes, foreign): (i64, i64) = (row.get(0), row.get(1));
     let line = json!({ "test": test, "foreign": foreign, "writes": writes, "from": row.get::<_, Option<&str>>(2) });
     // One write to a file opened for appending: lines of several processes do not mix.
-    OpenOptions::new().create(true).append(true).open(file)?.write_all(format!("{line}\n").as_bytes())?;
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(file)?
+        .write_all(format!("{line}\n").as_bytes())?;
     Ok(())
 }

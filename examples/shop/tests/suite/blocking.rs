@@ -18,18 +18,27 @@ impl Blocking {
     fn open() -> dagz::Result<Self> {
         let scope = dagz::current().expect("called inside a test");
         let config = today::unless_active_blocking(support::rerouted_blocking()?, scope.test())?;
-        Ok(Self { _audit: Audit::of(&config, scope.test()), config })
+        Ok(Self {
+            _audit: Audit::of(&config, scope.test()),
+            config,
+        })
     }
 
     fn connect(&self) -> Client {
-        postgres::Config::from(self.config.clone()).connect(NoTls).unwrap()
+        postgres::Config::from(self.config.clone())
+            .connect(NoTls)
+            .unwrap()
     }
 }
 
 #[dagz::test]
 fn a_blocking_client_finds_the_seed() {
     let database = Blocking::open().unwrap();
-    let count: i64 = database.connect().query_one("SELECT count(*) FROM tax_rates", &[]).unwrap().get(0);
+    let count: i64 = database
+        .connect()
+        .query_one("SELECT count(*) FROM tax_rates", &[])
+        .unwrap()
+        .get(0);
     assert_eq!(count, 12);
 }
 
@@ -37,7 +46,14 @@ fn a_blocking_client_finds_the_seed() {
 fn a_blocking_client_makes_the_first_brand() {
     let database = Blocking::open().unwrap();
     let insert = "INSERT INTO brands (name) VALUES ('Mercator') RETURNING id";
-    assert_eq!(database.connect().query_one(insert, &[]).unwrap().get::<_, i64>(0), 1);
+    assert_eq!(
+        database
+            .connect()
+            .query_one(insert, &[])
+            .unwrap()
+            .get::<_, i64>(0),
+        1
+    );
 }
 
 #[dagz::test]
@@ -60,7 +76,12 @@ fn a_copy_brings_many_rows_at_once() -> Result<(), Box<dyn std::error::Error>> {
         writeln!(writer, "tag-{number}")?;
     }
     assert_eq!(writer.finish()?, 500);
-    assert_eq!(client.query_one("SELECT max(id) FROM tags", &[])?.get::<_, i64>(0), 500);
+    assert_eq!(
+        client
+            .query_one("SELECT max(id) FROM tags", &[])?
+            .get::<_, i64>(0),
+        500
+    );
     Ok(())
 }
 
@@ -70,7 +91,9 @@ fn a_copy_takes_the_seed_out() -> Result<(), Box<dyn std::error::Error>> {
     let mut client = database.connect();
     client.execute("DELETE FROM currencies WHERE code <> 'EUR'", &[])?;
     let mut text = String::new();
-    client.copy_out("COPY currencies TO STDOUT")?.read_to_string(&mut text)?;
+    client
+        .copy_out("COPY currencies TO STDOUT")?
+        .read_to_string(&mut text)?;
     assert_eq!(text, "EUR\tEuro\t2\n");
     Ok(())
 }
@@ -78,9 +101,16 @@ fn a_copy_takes_the_seed_out() -> Result<(), Box<dyn std::error::Error>> {
 #[dagz::test]
 fn a_blocking_test_can_open_its_database_twice() {
     let database = Blocking::open().unwrap();
-    database.connect().execute("INSERT INTO brands (name) VALUES ('Mercator')", &[]).unwrap();
+    database
+        .connect()
+        .execute("INSERT INTO brands (name) VALUES ('Mercator')", &[])
+        .unwrap();
     let again = support::rerouted_blocking().unwrap();
     assert_eq!(again.get_dbname(), database.config.get_dbname());
-    let count: i64 = database.connect().query_one("SELECT count(*) FROM brands", &[]).unwrap().get(0);
+    let count: i64 = database
+        .connect()
+        .query_one("SELECT count(*) FROM brands", &[])
+        .unwrap()
+        .get(0);
     assert_eq!(count, 1);
 }

@@ -4,7 +4,10 @@
 //! commit, they count on literal ids and on seed rows, and some change those: each finds the database as the migrations
 //! left it.
 
-#![expect(clippy::unwrap_used, reason = "a test reports by panicking, with the line")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test reports by panicking, with the line"
+)]
 
 mod app;
 mod audit;

@@ -10,7 +10,13 @@ use crate::app::TestApp;
 const SOON: Duration = Duration::from_millis(5);
 
 async fn subscribe(app: &TestApp, topic: &str) -> Value {
-    app.post("/webhooks", json!({ "topic": topic, "url": "https://partner.example" })).await.expect(201)["id"].clone()
+    app.post(
+        "/webhooks",
+        json!({ "topic": topic, "url": "https://partner.example" }),
+    )
+    .await
+    .expect(201)["id"]
+        .clone()
 }
 
 fn is_empty(body: &Value) -> bool {
@@ -20,7 +26,10 @@ fn is_empty(body: &Value) -> bool {
 #[dagz::test]
 async fn what_happens_waits_in_the_outbox(app: TestApp) {
     app.paid_order(1).await;
-    assert_eq!(app.get("/outbox").await.expect(200), json!(["order.placed", "order.paid"]));
+    assert_eq!(
+        app.get("/outbox").await.expect(200),
+        json!(["order.placed", "order.paid"])
+    );
 }
 
 #[dagz::test]
@@ -34,7 +43,12 @@ async fn an_order_that_fails_says_nothing(app: TestApp) {
 #[dagz::test]
 async fn the_task_empties_the_outbox(app: TestApp) {
     let dispatcher = Dispatcher::start(app.pool.clone(), SOON);
-    app.post("/customers", json!({ "email": "ada@shop.example", "name": "Ada", "country": "DE" })).await.expect(201);
+    app.post(
+        "/customers",
+        json!({ "email": "ada@shop.example", "name": "Ada", "country": "DE" }),
+    )
+    .await
+    .expect(201);
     app.until("/outbox", is_empty).await;
     assert_eq!(dispatcher.stop().await.unwrap(), 1);
 }
@@ -45,8 +59,18 @@ async fn subscribers_get_their_topics(app: TestApp) {
     let shipped = subscribe(&app, "order.shipped").await;
     app.paid_order(1).await;
     assert_eq!(dispatch(&app.pool).await.unwrap(), 2);
-    assert_eq!(app.get(&format!("/webhooks/{paid}/deliveries")).await.expect(200), json!(["order.paid"]));
-    assert_eq!(app.get(&format!("/webhooks/{shipped}/deliveries")).await.expect(200), json!([]));
+    assert_eq!(
+        app.get(&format!("/webhooks/{paid}/deliveries"))
+            .await
+            .expect(200),
+        json!(["order.paid"])
+    );
+    assert_eq!(
+        app.get(&format!("/webhooks/{shipped}/deliveries"))
+            .await
+            .expect(200),
+        json!([])
+    );
 }
 
 #[dagz::test(flavor = "multi_thread", worker_threads = 2)]
@@ -56,8 +80,14 @@ async fn two_tasks_hand_each_event_on_once(app: TestApp) {
     let first = Dispatcher::start(app.pool.clone(), SOON);
     let second = Dispatcher::start(app.pool.clone(), SOON);
     app.until("/outbox", is_empty).await;
-    assert_eq!(first.stop().await.unwrap() + second.stop().await.unwrap(), 120);
-    let delivered = app.get(&format!("/webhooks/{webhook}/deliveries")).await.expect(200);
+    assert_eq!(
+        first.stop().await.unwrap() + second.stop().await.unwrap(),
+        120
+    );
+    let delivered = app
+        .get(&format!("/webhooks/{webhook}/deliveries"))
+        .await
+        .expect(200);
     assert_eq!(delivered.as_array().unwrap().len(), 120);
 }
 
@@ -66,7 +96,9 @@ async fn events_that_another_holds_are_skipped(app: TestApp) {
     app.sql("INSERT INTO outbox (topic, payload) SELECT 'order.placed', '{}' FROM generate_series(1, 3)").await;
     let mut holder = app.connect().await;
     let held = holder.transaction().await.unwrap();
-    held.execute("SELECT 1 FROM outbox WHERE id = 2 FOR UPDATE", &[]).await.unwrap();
+    held.execute("SELECT 1 FROM outbox WHERE id = 2 FOR UPDATE", &[])
+        .await
+        .unwrap();
     assert_eq!(dispatch(&app.pool).await.unwrap(), 2);
     held.rollback().await.unwrap();
     assert_eq!(dispatch(&app.pool).await.unwrap(), 1);
@@ -75,14 +107,21 @@ async fn events_that_another_holds_are_skipped(app: TestApp) {
 #[dagz::test]
 async fn a_task_that_is_dropped_hands_nothing_on(app: TestApp) {
     drop(Dispatcher::start(app.pool.clone(), SOON));
-    app.sql("INSERT INTO outbox (topic, payload) VALUES ('order.placed', '{}')").await;
+    app.sql("INSERT INTO outbox (topic, payload) VALUES ('order.placed', '{}')")
+        .await;
     tokio::time::sleep(SOON * 4).await;
-    assert_eq!(app.get("/outbox").await.expect(200), json!(["order.placed"]));
+    assert_eq!(
+        app.get("/outbox").await.expect(200),
+        json!(["order.placed"])
+    );
 }
 
 #[dagz::test]
 async fn a_subscription_is_made_once(app: TestApp) {
     subscribe(&app, "order.paid").await;
     let again = json!({ "topic": "order.paid", "url": "https://partner.example" });
-    assert_eq!(app.post("/webhooks", again).await.error(409), "violates `webhooks_topic_url_key`");
+    assert_eq!(
+        app.post("/webhooks", again).await.error(409),
+        "violates `webhooks_topic_url_key`"
+    );
 }

@@ -24,7 +24,10 @@ fn parts_add_up_to_the_whole() {
     assert_eq!(money::split(5, &[]), [0; 0]);
     assert_eq!(money::split(5, &[0, 0]), [0, 0]);
     for cents in 0..200 {
-        assert_eq!(money::split(cents, &[3, 5, 11, 1]).iter().sum::<u64>(), cents);
+        assert_eq!(
+            money::split(cents, &[3, 5, 11, 1]).iter().sum::<u64>(),
+            cents
+        );
     }
 }
 
@@ -37,21 +40,55 @@ fn amounts_are_written_with_the_currencys_decimals() {
 
 #[dagz::test]
 fn pages_begin_at_one() {
-    let page = Page { page: Some(-3), per_page: Some(10) };
+    let page = Page {
+        page: Some(-3),
+        per_page: Some(10),
+    };
     assert_eq!((page.number(), page.offset()), (1, 0));
-    assert_eq!(Page { page: Some(4), per_page: Some(10) }.offset(), 30);
+    assert_eq!(
+        Page {
+            page: Some(4),
+            per_page: Some(10)
+        }
+        .offset(),
+        30
+    );
 }
 
 #[dagz::test]
 fn pages_are_neither_empty_nor_endless() {
-    assert_eq!(Page { page: None, per_page: Some(0) }.limit(), 1);
-    assert_eq!(Page { page: None, per_page: Some(1 << 40) }.limit(), MAX_PER_PAGE);
-    assert_eq!(Page { page: Some(i64::MAX), per_page: Some(100) }.offset(), i64::MAX);
+    assert_eq!(
+        Page {
+            page: None,
+            per_page: Some(0)
+        }
+        .limit(),
+        1
+    );
+    assert_eq!(
+        Page {
+            page: None,
+            per_page: Some(1 << 40)
+        }
+        .limit(),
+        MAX_PER_PAGE
+    );
+    assert_eq!(
+        Page {
+            page: Some(i64::MAX),
+            per_page: Some(100)
+        }
+        .offset(),
+        i64::MAX
+    );
 }
 
 #[dagz::test]
 fn a_started_page_is_a_page() {
-    let page = Page { page: None, per_page: Some(10) };
+    let page = Page {
+        page: None,
+        per_page: Some(10),
+    };
     assert_eq!([0, 1, 10, 11].map(|total| page.pages(total)), [0, 1, 1, 2]);
 }
 
@@ -60,7 +97,17 @@ fn stock_keeping_units_are_upper_case_with_inner_dashes() {
     for good in ["ABC", "A-1", "ATLAS-2026-XL"] {
         assert!(validate::is_sku(good), "{good}");
     }
-    for bad in ["", "AB", "abc", "-ABC", "ABC-", "A--B", "A B", "ÄBC", &"A".repeat(33)] {
+    for bad in [
+        "",
+        "AB",
+        "abc",
+        "-ABC",
+        "ABC-",
+        "A--B",
+        "A B",
+        "ÄBC",
+        &"A".repeat(33),
+    ] {
         assert!(!validate::is_sku(bad), "{bad}");
     }
 }
@@ -68,7 +115,16 @@ fn stock_keeping_units_are_upper_case_with_inner_dashes() {
 #[dagz::test]
 fn addresses_need_both_sides_of_the_at() {
     assert!(validate::is_email("a.b+c@shop.example"));
-    for bad in ["", "a", "@shop.example", "a@", "a@shop", "a@shop..example", "a@b@shop.example", "a b@shop.example"] {
+    for bad in [
+        "",
+        "a",
+        "@shop.example",
+        "a@",
+        "a@shop",
+        "a@shop..example",
+        "a@b@shop.example",
+        "a b@shop.example",
+    ] {
         assert!(!validate::is_email(bad), "{bad}");
     }
 }
@@ -82,7 +138,10 @@ fn slugs_have_single_dashes() {
 
 #[dagz::test]
 fn orders_end_cancelled_or_refunded() {
-    let ends: Vec<_> = OrderStatus::ALL.into_iter().filter(|status| status.is_final()).collect();
+    let ends: Vec<_> = OrderStatus::ALL
+        .into_iter()
+        .filter(|status| status.is_final())
+        .collect();
     assert_eq!(ends, [OrderStatus::Refunded, OrderStatus::Cancelled]);
 }
 
@@ -100,46 +159,74 @@ fn states_read_as_they_are_written() {
     for status in OrderStatus::ALL {
         assert_eq!(status.to_string().parse::<OrderStatus>().unwrap(), status);
     }
-    assert_eq!("lost".parse::<OrderStatus>().unwrap_err().to_string(), "`lost` is not an order status");
+    assert_eq!(
+        "lost".parse::<OrderStatus>().unwrap_err().to_string(),
+        "`lost` is not an order status"
+    );
 }
 
 #[dagz::test]
 fn all_migrations_are_compiled_in() {
     let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")).unwrap();
-    let files: BTreeSet<String> = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    let known: Vec<&str> = shop::MIGRATIONS.iter().map(|migration| migration.name).collect();
+    let files: BTreeSet<String> = folder
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    let known: Vec<&str> = shop::MIGRATIONS
+        .iter()
+        .map(|migration| migration.name)
+        .collect();
     assert!(files.iter().eq(known.iter()), "{files:?} against {known:?}");
 }
 
 #[dagz::test]
 fn seeds_are_only_inserts() {
     let sql = shop::seed_sql();
-    let statements: Vec<&str> = sql.split(";\n").map(without_comments).filter(|rest| !rest.is_empty()).collect();
-    assert_eq!(statements.len(), 13);
-    assert!(statements.iter().all(|statement| statement.starts_with("INSERT INTO ")), "{statements:?}");
+    let statements: Vec<&str> = sql
+        .split(";\n")
+        .map(without_comments)
+        .filter(|rest| !rest.is_empty())
+        .collect();
+    assert_eq!(statements.len(), 14);
+    assert!(
+        statements
+            .iter()
+            .all(|statement| statement.starts_with("INSERT INTO ")),
+        "{statements:?}"
+    );
 }
 
 fn without_comments(statement: &str) -> &str {
     let mut rest = statement.trim_start();
     while rest.starts_with("--") {
-        rest = rest.split_once('\n').map_or("", |(_, after)| after).trim_start();
+        rest = rest
+            .split_once('\n')
+            .map_or("", |(_, after)| after)
+            .trim_start();
     }
     rest
 }
 
 /// The application over a server that nobody runs.
 fn unreachable() -> axum::Router {
-    shop::router(shop::pool("host=127.0.0.1 port=1 user=nobody".parse().unwrap()))
+    shop::router(shop::pool(
+        "host=127.0.0.1 port=1 user=nobody".parse().unwrap(),
+    ))
 }
 
 #[dagz::test]
 async fn the_version_needs_no_database() {
-    let response = unreachable().oneshot(Request::get("/version").body(Body::empty()).unwrap()).await.unwrap();
+    let response = unreachable()
+        .oneshot(Request::get("/version").body(Body::empty()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::OK);
 }
 
 #[dagz::test]
 async fn without_its_database_the_service_is_not_available() {
-    let response = unreachable().oneshot(Request::get("/health").body(Body::empty()).unwrap()).await.unwrap();
+    let response = unreachable()
+        .oneshot(Request::get("/health").body(Body::empty()).unwrap())
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
 }

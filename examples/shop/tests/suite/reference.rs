@@ -8,19 +8,28 @@ use crate::app::TestApp;
 async fn all_countries_are_listed(app: TestApp) {
     let countries = app.get("/countries").await.expect(200);
     assert_eq!(countries.as_array().unwrap().len(), 28);
-    assert_eq!(countries[0], json!({ "code": "AT", "name": "Austria", "eu": true }));
+    assert_eq!(
+        countries[0],
+        json!({ "code": "AT", "name": "Austria", "eu": true })
+    );
 }
 
 #[dagz::test]
 async fn countries_outside_the_union_are_four(app: TestApp) {
     let countries = app.get("/countries?eu=false").await.expect(200);
-    let codes: Vec<&str> = countries.as_array().unwrap().iter().map(|country| country["code"].as_str().unwrap()).collect();
+    let codes: Vec<&str> = countries
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|country| country["code"].as_str().unwrap())
+        .collect();
     assert_eq!(codes, ["CH", "GB", "NO", "US"]);
 }
 
 #[dagz::test]
 async fn a_country_that_joins_is_listed(app: TestApp) {
-    app.sql("UPDATE countries SET is_eu = true WHERE code = 'NO'").await;
+    app.sql("UPDATE countries SET is_eu = true WHERE code = 'NO'")
+        .await;
     let countries = app.get("/countries?eu=false").await.expect(200);
     assert_eq!(countries.as_array().unwrap().len(), 3);
 }
@@ -34,13 +43,19 @@ async fn a_country_that_nobody_needs_can_be_deleted(app: TestApp) {
 #[dagz::test]
 async fn yen_have_no_decimals(app: TestApp) {
     let currencies = app.get("/currencies").await.expect(200);
-    let yen = currencies.as_array().unwrap().iter().find(|currency| currency["code"] == "JPY").unwrap();
+    let yen = currencies
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|currency| currency["code"] == "JPY")
+        .unwrap();
     assert_eq!(yen["minor_units"], 0);
 }
 
 #[dagz::test]
 async fn a_new_currency_is_listed_among_the_others(app: TestApp) {
-    app.sql("INSERT INTO currencies (code, name) VALUES ('SEK', 'Swedish krona')").await;
+    app.sql("INSERT INTO currencies (code, name) VALUES ('SEK', 'Swedish krona')")
+        .await;
     let currencies = app.get("/currencies").await.expect(200);
     assert_eq!(currencies.as_array().unwrap().len(), 6);
     assert_eq!(currencies[4]["code"], "SEK");
@@ -49,13 +64,17 @@ async fn a_new_currency_is_listed_among_the_others(app: TestApp) {
 #[dagz::test]
 async fn german_tax_rates_have_the_first_ids(app: TestApp) {
     let rates = app.get("/tax-rates?country=DE").await.expect(200);
-    assert_eq!(rates[0], json!({ "id": 1, "kind": "standard", "basis_points": 1900, "percent": "19.00" }));
+    assert_eq!(
+        rates[0],
+        json!({ "id": 1, "kind": "standard", "basis_points": 1900, "percent": "19.00" })
+    );
     assert_eq!(rates[1]["id"], 2);
 }
 
 #[dagz::test]
 async fn a_changed_tax_rate_changes_its_generated_percentage(app: TestApp) {
-    app.sql("UPDATE tax_rates SET basis_points = 1625 WHERE id = 1").await;
+    app.sql("UPDATE tax_rates SET basis_points = 1625 WHERE id = 1")
+        .await;
     let rates = app.get("/tax-rates?country=DE").await.expect(200);
     assert_eq!(rates[0]["percent"], "16.25");
 }
@@ -68,7 +87,10 @@ async fn the_next_tax_rate_is_number_thirteen(app: TestApp) {
 
 #[dagz::test]
 async fn a_country_without_rates_is_not_found(app: TestApp) {
-    assert_eq!(app.get("/tax-rates?country=NO").await.error(404), "tax rate not found");
+    assert_eq!(
+        app.get("/tax-rates?country=NO").await.error(404),
+        "tax rate not found"
+    );
 }
 
 #[dagz::test]
@@ -102,10 +124,16 @@ async fn settings_are_five_pairs(app: TestApp) {
 
 #[dagz::test]
 async fn an_unknown_setting_is_not_found(app: TestApp) {
-    assert_eq!(app.get("/settings/shop.motto").await.error(404), "setting not found");
+    assert_eq!(
+        app.get("/settings/shop.motto").await.error(404),
+        "setting not found"
+    );
 }
 
 #[dagz::test]
 async fn a_setting_has_its_version(app: TestApp) {
-    assert_eq!(app.get("/settings/stock.low").await.expect(200), json!({ "value": "5", "version": 1 }));
+    assert_eq!(
+        app.get("/settings/stock.low").await.expect(200),
+        json!({ "value": "5", "version": 1 })
+    );
 }

@@ -28,7 +28,10 @@ pub(crate) struct Shop;
 impl FromScope<Shop> for TestApp {
     async fn from_scope(scope: &Scope) -> dagz::Result<Self> {
         let config = configured()?.reroute().await?;
-        Ok(Self::over(today::unless_active(config, scope.test()).await?, scope.test()))
+        Ok(Self::over(
+            today::unless_active(config, scope.test()).await?,
+            scope.test(),
+        ))
     }
 }
 
@@ -44,8 +47,9 @@ fn configured() -> dagz::Result<Config> {
                        or start a server by `cargo xtask services up postgres` and set what it prints";
         Error::new(ErrorKind::Settings, message)
     })?;
-    let mut config: Config =
-        url.parse().map_err(|error| Error::new(ErrorKind::Settings, "`DATABASE_URL` is not usable").with_source(error))?;
+    let mut config: Config = url.parse().map_err(|error| {
+        Error::new(ErrorKind::Settings, "`DATABASE_URL` is not usable").with_source(error)
+    })?;
     if config.get_dbname().is_none_or(|name| name == "postgres") {
         config.dbname("shop");
     }

@@ -23,7 +23,9 @@ fn name_of(app: &TestApp) -> String {
 }
 
 fn insert_brand(name: &str, brand: &str) {
-    open(name).execute("INSERT INTO brands (name) VALUES ($1)", &[&brand]).unwrap();
+    open(name)
+        .execute("INSERT INTO brands (name) VALUES ($1)", &[&brand])
+        .unwrap();
 }
 
 async fn brands(app: &TestApp) -> i64 {
@@ -84,7 +86,14 @@ async fn a_worker_thread_serves_many_jobs(app: TestApp) {
     let worker = thread::spawn(move || {
         let _attached = scope.attach();
         let mut client = open(&name);
-        queue.iter().map(|brand| client.execute("INSERT INTO brands (name) VALUES ($1)", &[&brand]).unwrap()).sum::<u64>()
+        queue
+            .iter()
+            .map(|brand| {
+                client
+                    .execute("INSERT INTO brands (name) VALUES ($1)", &[&brand])
+                    .unwrap()
+            })
+            .sum::<u64>()
     });
     for number in 0..10 {
         jobs.send(format!("Brand {number}")).unwrap();
@@ -100,7 +109,9 @@ async fn a_thread_hands_over_to_its_own_thread(app: TestApp) {
     let outer = thread::spawn(move || {
         scope.run(|| {
             let here = dagz::current().unwrap();
-            thread::spawn(move || here.run(|| insert_brand(&name, "Mercator"))).join().unwrap();
+            thread::spawn(move || here.run(|| insert_brand(&name, "Mercator")))
+                .join()
+                .unwrap();
         });
     });
     outer.join().unwrap();
@@ -122,7 +133,9 @@ async fn scoped_threads_borrow_the_scope(app: TestApp) {
 #[dagz::test]
 async fn blocking_tasks_are_in_the_scope(app: TestApp) {
     let name = name_of(&app);
-    tokio::task::spawn_blocking(move || insert_brand(&name, "Mercator")).await.unwrap();
+    tokio::task::spawn_blocking(move || insert_brand(&name, "Mercator"))
+        .await
+        .unwrap();
     assert_eq!(brands(&app).await, 1);
 }
 
@@ -134,7 +147,12 @@ async fn tasks_on_all_threads_are_in_the_scope(app: TestApp) {
             let pool = app.pool.clone();
             tokio::spawn(async move {
                 let insert = "INSERT INTO brands (name) VALUES ($1)";
-                pool.get().await.unwrap().execute(insert, &[&format!("Brand {number}")]).await.unwrap();
+                pool.get()
+                    .await
+                    .unwrap()
+                    .execute(insert, &[&format!("Brand {number}")])
+                    .await
+                    .unwrap();
                 dagz::current().map(|scope| scope.tag().to_owned())
             })
         })
@@ -149,11 +167,20 @@ async fn tasks_on_all_threads_are_in_the_scope(app: TestApp) {
 async fn a_foreign_runtime_carries_the_scope(app: TestApp) {
     let (scope, config) = (dagz::current().unwrap(), app.config.clone());
     let carried = thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
         runtime.block_on(scope.carry(async move {
             let client = crate::today::connect(&config).await.unwrap();
-            client.execute("INSERT INTO brands (name) VALUES ('Mercator')", &[]).await.unwrap();
-            support::rerouted_blocking().unwrap().get_dbname().map(str::to_owned)
+            client
+                .execute("INSERT INTO brands (name) VALUES ('Mercator')", &[])
+                .await
+                .unwrap();
+            support::rerouted_blocking()
+                .unwrap()
+                .get_dbname()
+                .map(str::to_owned)
         }))
     });
     assert_eq!(carried.join().unwrap().as_deref(), app.config.get_dbname());
@@ -163,6 +190,10 @@ async fn a_foreign_runtime_carries_the_scope(app: TestApp) {
 #[dagz::test]
 async fn a_test_may_ask_for_its_scope(scope: Scope, app: TestApp) {
     assert_eq!(scope.tag(), dagz::current().unwrap().tag());
-    assert!(scope.test().contains("a_test_may_ask_for_its_scope"), "{}", scope.test());
+    assert!(
+        scope.test().contains("a_test_may_ask_for_its_scope"),
+        "{}",
+        scope.test()
+    );
     app.get("/health").await.expect(200);
 }

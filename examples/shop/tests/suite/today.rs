@@ -30,7 +30,10 @@ pub(crate) async fn unless_active(mut config: Config, test: &str) -> dagz::Resul
     config.application_name(name_of(test)).options(LIMITS);
     let reset = RESET.get_or_try_init(|| make_database(&config)).await?;
     let client = connect(&config).await.map_err(failed("connecting"))?;
-    client.batch_execute(reset).await.map_err(failed("emptying the tables"))?;
+    client
+        .batch_execute(reset)
+        .await
+        .map_err(failed("emptying the tables"))?;
     Ok(config)
 }
 
@@ -58,7 +61,9 @@ async fn make_database(config: &Config) -> dagz::Result<String> {
     let name = config.get_dbname().unwrap_or("shop").to_owned();
     let mut maintenance = config.clone();
     maintenance.dbname("postgres").options("");
-    let server = connect(&maintenance).await.map_err(failed("connecting to the server of `DATABASE_URL`"))?;
+    let server = connect(&maintenance)
+        .await
+        .map_err(failed("connecting to the server of `DATABASE_URL`"))?;
     make_locked(&server, config, &name).await.map_err(failed("making the database"))?.ok_or_else(|| {
         let message = format!(
             "refusing to empty `{name}`: these tests did not make it; drop it, or name another one in `DATABASE_URL`"
@@ -67,9 +72,15 @@ async fn make_database(config: &Config) -> dagz::Result<String> {
     })
 }
 
-async fn make_locked(server: &Client, config: &Config, name: &str) -> Result<Option<String>, tokio_postgres::Error> {
+async fn make_locked(
+    server: &Client,
+    config: &Config,
+    name: &str,
+) -> Result<Option<String>, tokio_postgres::Error> {
     // Given back when the connection ends.
-    server.execute("SELECT pg_advisory_lock($1)", &[&LOCK]).await?;
+    server
+        .execute("SELECT pg_advisory_lock($1)", &[&LOCK])
+        .await?;
     let found = server
         .query_opt(
             "SELECT coalesce(shobj_description(oid, 'pg_database'), '') = $2 FROM pg_database WHERE datname = $1",
@@ -77,19 +88,30 @@ async fn make_locked(server: &Client, config: &Config, name: &str) -> Result<Opt
         )
         .await?;
     if found.is_none() {
-        server.batch_execute(&format!("CREATE DATABASE {}", quoted(name))).await?;
+        server
+            .batch_execute(&format!("CREATE DATABASE {}", quoted(name)))
+            .await?;
     }
     let client = connect(config).await?;
     if found.is_some_and(|row| !row.get::<_, bool>(0)) && !tables(&client).await?.is_empty() {
         return Ok(None);
     }
-    server.batch_execute(&format!("COMMENT ON DATABASE {} IS '{}'", quoted(name), MARK.replace('\'', "''"))).await?;
+    server
+        .batch_execute(&format!(
+            "COMMENT ON DATABASE {} IS '{}'",
+            quoted(name),
+            MARK.replace('\'', "''")
+        ))
+        .await?;
     shop::migrate(&client).await?;
     if audit::is_wanted() {
         audit::install(&client).await?;
     }
     let tables = tables(&client).await?.join(", ");
-    Ok(Some(format!("TRUNCATE {tables} RESTART IDENTITY CASCADE;\n{}", shop::seed_sql())))
+    Ok(Some(format!(
+        "TRUNCATE {tables} RESTART IDENTITY CASCADE;\n{}",
+        shop::seed_sql()
+    )))
 }
 
 async fn tables(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
@@ -107,7 +129,11 @@ async fn tables(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
 /// A name that no other test of any process has, within what Postgres keeps of one.
 fn name_of(test: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let mut name = format!("{}.{} {test}", process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+    let mut name = format!(
+        "{}.{} {test}",
+        process::id(),
+        COUNT.fetch_add(1, Ordering::Relaxed)
+    );
     name.truncate(63);
     name
 }
