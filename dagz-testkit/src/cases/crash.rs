@@ -64,7 +64,7 @@ fn killed_between<C: Contract>(stage: &Stage<C>, moments: &[std::ops::Range<u64>
             .set("DAGZ_LEASE_TIMEOUT", "5s")
             .with(brief.told())
             .run()
-            .and_then(|answer| Ok(serde_json::from_value::<Seen>(answer)?.is_isolated(2)?));
+            .and_then(|answer| serde_json::from_value::<Seen>(answer)?.is_isolated(2));
         answer
             .with_context(|| format!("the job `{run}`, after runs were killed at {history:?}"))?;
     }

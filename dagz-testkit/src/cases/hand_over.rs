@@ -103,8 +103,10 @@ fn prepared<C: Contract>(stage: &Stage<C>, times: usize) -> Result<()> {
 }
 
 fn configured<C: Contract>(play: &Play<'_, C>) -> Result<String> {
-    let mut choice = Choice::default();
-    choice.prepare = Prepare::Own(play.hook("prepare"));
+    let choice = Choice {
+        prepare: Prepare::Own(play.hook("prepare")),
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     Ok(play.base())
 }

@@ -68,8 +68,10 @@ fn once_per_worker_and_job<C: Contract>(stage: &Stage<C>) -> Result<()> {
 }
 
 fn tests_with_init<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
-    let mut choice = Choice::default();
-    choice.worker_init = Some(play.hook("init"));
+    let choice = Choice {
+        worker_init: Some(play.hook("init")),
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     // Until this process has been on both workers; others want them, too.
@@ -123,8 +125,10 @@ fn failure<C: Contract>(stage: &Stage<C>) -> Result<()> {
 }
 
 fn tests_with_failing_init<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
-    let mut choice = Choice::default();
-    choice.worker_init = Some(play.hook("init").failing());
+    let choice = Choice {
+        worker_init: Some(play.hook("init").failing()),
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     let mut reports = Vec::new();
@@ -145,9 +149,11 @@ fn tests_with_failing_init<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
 }
 
 fn order<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.worker_init = Some(play.hook("init"));
-    choice.prepare = Prepare::Own(play.hook("prepare"));
+    let choice = Choice {
+        worker_init: Some(play.hook("init")),
+        prepare: Prepare::Own(play.hook("prepare")),
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let log = play.log_path();
     dagz_core::add_worker_init("contract", move |worker| {

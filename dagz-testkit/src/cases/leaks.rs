@@ -29,8 +29,10 @@ pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
 
 /// A test leaves a transaction open, with a write in it that is committed during the next test.
 fn transaction<C: Contract>(play: &Play<'_, C>, prepare: Prepare) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.prepare = prepare;
+    let choice = Choice {
+        prepare,
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     // Where the leaked session lives on, as on a runtime that a suite keeps in a static.

@@ -23,8 +23,10 @@ pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
 }
 
 fn users_database<C: Contract>(play: &Play<'_, C>, prepare: Prepare) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.prepare = prepare;
+    let choice = Choice {
+        prepare,
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     for round in ["meets it", "meets it again"] {

@@ -161,8 +161,10 @@ fn main_worker<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 }
 
 fn main_worker_rerouted<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.main_worker_bypass = false;
+    let choice = Choice {
+        main_worker_bypass: false,
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     let marked = Scope::builder("marked").main_worker(true);
@@ -173,15 +175,19 @@ fn main_worker_rerouted<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 
 fn single<C: Contract>(play: &Play<'_, C>) -> Result<()> {
     let base = made_base(play)?;
-    let mut choice = Choice::default();
-    choice.single_worker_disable = true;
+    let choice = Choice {
+        single_worker_disable: true,
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     play.test("single", async |_| opens_unchanged(play, &base).await)
 }
 
 fn one_of_two<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.single_worker_disable = true;
+    let choice = Choice {
+        single_worker_disable: true,
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     play.test("one of two", async |scope| {
@@ -193,8 +199,10 @@ fn filtered<C: Contract>(play: &Play<'_, C>) -> Result<()> {
     let base = play.base();
     let shared = play.base_named("shared");
     play.wait(play.contract().create(&shared))??;
-    let mut choice = Choice::default();
-    choice.unfiltered = Some(shared.clone());
+    let choice = Choice {
+        unfiltered: Some(shared.clone()),
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     play.test("filtered", async |scope| {
         opens_unchanged(play, &shared).await?;
@@ -318,8 +326,10 @@ fn open_outside<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
 }
 
 fn strict<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.strict = true;
+    let choice = Choice {
+        strict: true,
+        ..Choice::default()
+    };
     refused_outside(play, &choice)
 }
 

@@ -51,8 +51,10 @@ fn once<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 }
 
 fn many_at_once<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.prepare = Prepare::Own(play.hook("prepare").slow(Duration::from_millis(50)));
+    let choice = Choice {
+        prepare: Prepare::Own(play.hook("prepare").slow(Duration::from_millis(50))),
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     play.test("asks eight times at once", async |scope| {
@@ -84,8 +86,10 @@ fn many_at_once<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 }
 
 fn none<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.prepare = Prepare::None;
+    let choice = Choice {
+        prepare: Prepare::None,
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     play.test("writes", async |_| {
@@ -104,8 +108,10 @@ fn none<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 }
 
 fn baseline<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.prepare = Prepare::Baseline;
+    let choice = Choice {
+        prepare: Prepare::Baseline,
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     let (key, value) = SEED;
@@ -171,8 +177,10 @@ fn manual<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 }
 
 fn failure<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.prepare = Prepare::Own(play.hook("prepare").failing());
+    let choice = Choice {
+        prepare: Prepare::Own(play.hook("prepare").failing()),
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let base = play.base();
     for name in ["fails", "fails as well"] {
@@ -228,9 +236,11 @@ fn session_is_open<S>(_: &S) -> bool {
 }
 
 fn untouched<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    let mut choice = Choice::default();
-    choice.worker_init = Some(play.hook("init"));
-    choice.prepare = Prepare::Own(play.hook("prepare"));
+    let choice = Choice {
+        worker_init: Some(play.hook("init")),
+        prepare: Prepare::Own(play.hook("prepare")),
+        ..Choice::default()
+    };
     play.configure(&choice)?;
     let guard = Scope::builder("opens nothing").enter()?;
     drop(guard);
