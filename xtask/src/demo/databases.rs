@@ -1,13 +1,19 @@
 //! The demo's databases on the server: their names, how many dagz really made, and their removal.
 //!
 //! On a user's own server nothing is touched but what this run of the demo made: its base database, made here, and
-//! databases whose stamp (a comment that dagz leaves on each) names this run as their project.
+//! databases whose stamp (a comment that dagz leaves on each) names this run as their project. On a private server
+//! the same goes for demos that were killed.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use postgres::{Client, NoTls};
+use postgres::{Client, NoTls, Row};
 use serde_json::Value;
+
+use crate::services::identity;
+
+const PREFIX: &str = "dagz_demo_";
 
 /// The databases of one run.
 pub(super) struct Databases {
@@ -25,6 +31,53 @@ pub(super) struct Made {
     pub(super) workers: usize,
     /// What those are cloned from.
     pub(super) templates: usize,
+}
+
+/// The name of this process's run `number` of what `word` says; the process number keeps two demos apart.
+pub(super) fn name(word: &str, number: u32) -> String {
+    format!("{PREFIX}{word}_{}_{number}", std::process::id())
+}
+
+/// Removes what demos left behind that were killed on this machine; for private servers only.
+pub(super) fn remove_abandoned(server: &str) -> Result<()> {
+    let mut client = connect(server)?;
+    let mut names = BTreeSet::new();
+    for (database, stamp) in all(&mut client)? {
+        names.insert(stamp.map_or(database, |stamp| stamp.project));
+    }
+    for name in names {
+        if process_in(&name).is_some_and(|pid| !identity::exists(pid)) {
+            Databases {
+                client: connect(server)?,
+                url: with_database(server, &name)?,
+                name,
+                is_removed: false,
+            }
+            .remove()?;
+        }
+    }
+    Ok(())
+}
+
+/// 4711 of `dagz_demo_today_4711_1`.
+fn process_in(name: &str) -> Option<u32> {
+    let mut parts = name.strip_prefix(PREFIX)?.split('_').skip(1);
+    let pid = parts.next()?.parse().ok()?;
+    // The number of the run, and no more.
+    parts.next()?.parse::<u32>().ok()?;
+    parts.next().is_none().then_some(pid)
+}
+
+/// Every database with its stamp, if it has one.
+fn all(client: &mut Client) -> Result<Vec<(String, Option<Stamp>)>> {
+    let rows = client
+        .query(
+            "SELECT datname::text, shobj_description(oid, 'pg_database') FROM pg_database ORDER BY 1",
+            &[],
+        )
+        .context("failed to list the server's databases")?;
+    let stamp = |row: &Row| stamp_in(row.get::<_, Option<&str>>(1)?);
+    Ok(rows.iter().map(|row| (row.get(0), stamp(row))).collect())
 }
 
 impl Databases {
@@ -97,23 +150,12 @@ impl Databases {
 
     /// The databases with this run's stamp, and whether each is a template.
     fn stamped(&mut self) -> Result<Vec<(String, bool)>> {
-        let rows = self
-            .client
-            .query(
-                "SELECT d.datname::text, s.description
-                 FROM pg_database d
-                 JOIN pg_shdescription s ON s.objoid = d.oid AND s.classoid = 'pg_database'::regclass
-                 ORDER BY 1",
-                &[],
-            )
-            .context("failed to list the server's databases")?;
         let mut found = Vec::new();
-        for row in rows {
-            let description: String = row.get(1);
-            if let Some(stamp) = stamp_in(&description)
+        for (name, stamp) in all(&mut self.client)? {
+            if let Some(stamp) = stamp
                 && stamp.project == self.name
             {
-                found.push((row.get(0), stamp.is_template));
+                found.push((name, stamp.is_template));
             }
         }
         Ok(found)
@@ -227,6 +269,20 @@ mod tests {
             assert_eq!(config.get_dbname(), Some("new"));
         }
         assert!(with_database("postgres://h/a?dbname=b", "new").is_err());
+    }
+
+    #[test]
+    fn the_process_is_read_from_the_name() {
+        assert_eq!(process_in("dagz_demo_today_4711_1"), Some(4711));
+        assert_eq!(process_in(&name("serial", 3)), Some(std::process::id()));
+        for other in [
+            "shop",
+            "dagz_demo",
+            "dagz_demo_a_b_1",
+            "dagz_demo_today_4711_1_jw00",
+        ] {
+            assert_eq!(process_in(other), None, "{other}");
+        }
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub(crate) fn measure(root: &Path, workers: Option<u32>, runs: u32) -> Result<Re
         None => u32::try_from((cores * 2).max(4)).context("too many cores to count")?,
     };
     let server = Server::share(&Postgres, &Place::of(root)?)?;
+    if !server.is_given() {
+        databases::remove_abandoned(server.url())?;
+    }
     let suite = Suite::build(root)?;
     let state = root.join("target/demo");
     if state.exists() {
@@ -70,8 +73,7 @@ pub(crate) fn measure(root: &Path, workers: Option<u32>, runs: u32) -> Result<Re
     for number in 1..=runs {
         for mode in [Mode::Today, Mode::Serial, Mode::Parallel(workers)] {
             let word = mode.word();
-            // The process number keeps two demos on one server apart.
-            let name = format!("dagz_demo_{word}_{}_{number}", std::process::id());
+            let name = databases::name(word, number);
             let mut databases = Databases::new(server.url(), &name)?;
             let folder = state.join(format!("{word}-{number}"));
             let mut run = suite.run(mode, &databases, &folder)?;

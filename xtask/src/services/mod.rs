@@ -220,6 +220,11 @@ impl Server {
         self.up.url()
     }
 
+    /// Whether it is the user's own.
+    pub(crate) fn is_given(&self) -> bool {
+        matches!(self.up, Up::Given(_))
+    }
+
     /// The environment by which tests find it.
     pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
         let names = self.service.variables().iter();
