@@ -183,26 +183,28 @@ impl DbConfig for Driver {
             .clone()
     }
 
+    /// The configured server is known by its configured address, without asking it: a connection
+    /// for nothing but that is more than a test should pay. Other addresses are asked whether they
+    /// lead there.
     async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
         let server = self.server(endpoint)?;
-        let identity = server.identity().await?.clone();
-        let known = self.servers().contains_key(identity.id());
-        if !known {
-            // What the user configured is how dagz connects, also where the application's own
-            // settings spell the same server differently. That the configured server cannot be
-            // reached says nothing about this one.
-            let configured = &self.shared.configured;
-            let is_configured = Arc::ptr_eq(configured, &server)
-                || configured
-                    .identity()
-                    .await
-                    .is_ok_and(|other| *other == identity);
-            let server = if is_configured { configured } else { &server };
-            self.servers()
-                .entry(identity.id().to_owned())
-                .or_insert_with(|| Arc::clone(server));
+        let configured = &self.shared.configured;
+        if Arc::ptr_eq(configured, &server) {
+            return Ok(route::endpoint(&self.config().base));
         }
-        Ok(identity)
+        let identity = server.identity().await?;
+        // That the configured server cannot be reached says nothing about this one.
+        let is_configured = configured
+            .identity()
+            .await
+            .is_ok_and(|other| other == identity);
+        if is_configured {
+            return Ok(route::endpoint(&self.config().base));
+        }
+        self.servers()
+            .entry(identity.id().to_owned())
+            .or_insert_with(|| Arc::clone(&server));
+        Ok(identity.clone())
     }
 
     async fn worker_init(&self, target: &Target) -> Result<()> {

@@ -76,6 +76,7 @@ async fn provide_locked(
     admin: &Admin<'_>,
 ) -> Result<()> {
     let existing = admin.row(target.name()).await?;
+    let is_whole = existing.as_ref().is_some_and(Row::is_whole);
     let owner = existing
         .as_ref()
         .map(|row| stamp::owner(target.project(), target.name(), row));
@@ -93,7 +94,10 @@ async fn provide_locked(
     match owner {
         None => {}
         Some(Owner::Ours(stamp))
-            if anew.is_none() && stamp.ready && stamp.fingerprint == template.fingerprint =>
+            if anew.is_none()
+                && is_whole
+                && stamp.ready
+                && stamp.fingerprint == template.fingerprint =>
         {
             return Ok(());
         }

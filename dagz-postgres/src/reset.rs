@@ -166,7 +166,7 @@ pub(crate) async fn release(database: &Database) {
 }
 
 /// A session in the database `name` that holds its lock, so that nobody else can be using it.
-/// `None` where there is no such database.
+/// `None` where nobody can be in it.
 pub(crate) async fn fence(server: &Server, name: &str, worker: Worker) -> Result<Option<Client>> {
     let client = match server.connect(name, &format!("dagz {worker} init")).await {
         Ok(client) => client,
@@ -564,8 +564,13 @@ async fn wait_for_lock(client: &Client, lock: &Statement, database: &str) -> Res
     )))
 }
 
+/// Whether nobody can be in that database: there is none, or it takes no connections, as after a
+/// drop that was interrupted.
 fn is_missing(error: &Error) -> bool {
     std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<tokio_postgres::Error>())
-        .is_some_and(|native| error::has_code(native, &SqlState::INVALID_CATALOG_NAME))
+        .is_some_and(|native| {
+            error::has_code(native, &SqlState::INVALID_CATALOG_NAME)
+                || error::has_code(native, &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)
+        })
 }

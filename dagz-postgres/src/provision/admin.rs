@@ -9,7 +9,7 @@ use dagz_core::{Error, ErrorKind, Result, Worker};
 use sha2::{Digest, Sha256};
 use tokio_postgres::{Client, error::SqlState};
 
-use super::stamp::{Stamp, birth_mark};
+use super::stamp::{DROPPED_HALF, Stamp, birth_mark};
 use crate::{error, server::Server, sql};
 
 /// How long another process may take to make the same database: as long as migrations may.
@@ -24,6 +24,13 @@ pub(crate) struct Row {
     pub(crate) oid: u32,
     pub(crate) comment: Option<String>,
     pub(crate) connection_limit: i32,
+}
+
+impl Row {
+    /// Whether it is not what an interrupted drop has left.
+    pub(super) fn is_whole(&self) -> bool {
+        self.connection_limit != DROPPED_HALF
+    }
 }
 
 pub(super) struct Admin<'a> {
@@ -328,14 +335,23 @@ impl<'a> Admin<'a> {
 
     /// Drops the template `name`, which the caller has proved to be dagz's own.
     pub(super) async fn drop_template(&self, name: &str) -> Result<()> {
-        self.client
+        let unsealed = self
+            .client
             .batch_execute(&format!(
                 "ALTER DATABASE {} IS_TEMPLATE false",
                 sql::identifier(name)
             ))
-            .await
-            .map_err(|error| self.failed(format!("cannot drop template `{name}`"), error))?;
-        self.drop_database(name, None).await
+            .await;
+        match unsealed {
+            // What an interrupted drop has left can only be dropped.
+            Err(error)
+                if !error::has_code(&error, &SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE)
+                    && !error::has_code(&error, &SqlState::INVALID_CATALOG_NAME) =>
+            {
+                Err(self.failed(format!("cannot drop template `{name}`"), error))
+            }
+            _ => self.drop_database(name, None).await,
+        }
     }
 
     pub(super) fn failed(&self, message: String, error: tokio_postgres::Error) -> Error {

@@ -14,6 +14,9 @@ use sha2::{Digest, Sha256};
 
 use super::admin::Row;
 
+/// The connection limit by which Postgres marks what an interrupted `DROP DATABASE` has left.
+pub(super) const DROPPED_HALF: i32 = -2;
+
 /// The version of the stamp's format.
 const FORMAT: u32 = 1;
 
@@ -81,6 +84,9 @@ pub(crate) enum Owner {
     Ours(Box<Stamp>),
     /// Made by dagz for this project, which did not come to the end of it.
     HalfMade,
+    /// What is left of a drop that was interrupted: nobody can connect to it any more, and all
+    /// that Postgres can do with it is to drop it.
+    HalfDropped,
     /// Made by dagz for another project.
     Foreign(String),
     /// Carries the stamp of another database: it was renamed, or restored from a dump.
@@ -100,6 +106,7 @@ pub(crate) fn owner(project: &str, name: &str, row: &Row) -> Owner {
             Owner::Moved(stamp.name)
         }
         Some(Parsed::Stamp(stamp)) => Owner::Ours(stamp),
+        None if row.connection_limit == DROPPED_HALF => Owner::HalfDropped,
         None if row.comment.is_none() && row.connection_limit == birth_mark(project, name) => {
             Owner::HalfMade
         }
@@ -137,15 +144,15 @@ pub(crate) fn birth_mark(project: &str, name: &str) -> i32 {
 }
 
 impl Owner {
-    /// Whether dagz may reset and drop it.
+    /// Whether dagz may reset it, or drop it to make it anew.
     pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::Ours(_) | Self::HalfMade)
+        matches!(self, Self::Ours(_) | Self::HalfMade | Self::HalfDropped)
     }
 
     /// The error for not doing `what` to database `name`.
     pub(crate) fn refusal(&self, what: &str, name: &str) -> Error {
         let why = match self {
-            Self::Ours(_) | Self::HalfMade => "it is not complete; run the test again".to_owned(),
+            Self::Ours(_) | Self::HalfMade | Self::HalfDropped => "it is not complete; run the test again".to_owned(),
             Self::Foreign(project) => format!(
                 "it belongs to dagz project `{project}`; set `DAGZ_PROJECT` to that if it is this very project, or use another server or base name"
             ),
@@ -208,6 +215,8 @@ mod tests {
         });
         let mark = birth_mark("shop-1", "shop_jw03");
         check(None, mark, |o| matches!(o, Owner::HalfMade));
+        check(None, DROPPED_HALF, |o| matches!(o, Owner::HalfDropped));
+        check(Some(&ours), DROPPED_HALF, |o| matches!(o, Owner::Ours(_)));
         check(None, -1, |o| matches!(o, Owner::Unstamped));
         check(None, mark + 1, |o| matches!(o, Owner::Unstamped));
         check(Some("my own words"), mark, |o| {

@@ -50,7 +50,9 @@ pub(super) async fn ensure(
         name: template_name(target.base(), &fingerprint),
         fingerprint,
     };
-    if is_ready(admin, target, &template).await? {
+    // Without the lock others may be in the middle of making or dropping it, so that only a good
+    // answer counts.
+    if let Ok(true) = is_ready(admin, target, &template).await {
         return Ok(template);
     }
 
@@ -75,8 +77,10 @@ async fn is_ready(admin: &Admin<'_>, target: &Target, template: &Template) -> Re
         return Ok(false);
     };
     match stamp::owner(target.project(), &template.name, &row) {
-        Owner::Ours(stamp) => Ok(stamp.ready && stamp.fingerprint == template.fingerprint),
-        Owner::HalfMade => Ok(false),
+        Owner::Ours(stamp) => {
+            Ok(row.is_whole() && stamp.ready && stamp.fingerprint == template.fingerprint)
+        }
+        Owner::HalfMade | Owner::HalfDropped => Ok(false),
         owner => Err(owner.refusal("use", &template.name)),
     }
 }

@@ -52,7 +52,7 @@ pub(crate) struct Site {
     pub(crate) target: Target,
     pub(crate) base: String,
     /// Keeps the worker.
-    pub(crate) scope: ScopeGuard,
+    pub(crate) scope: Option<ScopeGuard>,
 }
 
 impl Site {
@@ -70,7 +70,7 @@ impl Site {
             driver,
             target,
             base,
-            scope,
+            scope: Some(scope),
         }
     }
 
@@ -201,7 +201,8 @@ pub(crate) async fn dump(client: &Client) -> String {
             }
         }
     }
-    dump
+    let large_objects = "SELECT oid FROM pg_largeobject_metadata ORDER BY oid";
+    dump + &format!("large objects {:?}\n", rows(client, large_objects).await)
 }
 
 /// The rows of a query, as text.
