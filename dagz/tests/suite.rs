@@ -3,6 +3,8 @@
 //! The suite is `fixture/main.rs`. It fails on purpose, so cargo builds it here and this runs it,
 //! with one worker only: a test that kept it would stop the next.
 
+mod nested;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::LazyLock;
@@ -11,36 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 /// The suite's executable.
-static FIXTURE: LazyLock<PathBuf> = LazyLock::new(build);
-
-fn build() -> PathBuf {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .args([
-            "test",
-            "--offline",
-            "--quiet",
-            "--no-run",
-            "--message-format",
-            "json",
-        ])
-        .args(["--package", "dagz", "--test", "fixture"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"));
-    let output = command.output().unwrap();
-    let stdout = text(&output.stdout);
-    assert!(
-        output.status.success(),
-        "{stdout}\n{}",
-        text(&output.stderr)
-    );
-    let executable = stdout
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|message| message["target"]["name"] == "fixture")
-        .find_map(|message| message["executable"].as_str().map(PathBuf::from));
-    executable.expect("cargo names the executable it built")
-}
+static FIXTURE: LazyLock<PathBuf> = LazyLock::new(|| nested::build("fixture", &[]));
 
 /// One run of the suite.
 struct Run {
