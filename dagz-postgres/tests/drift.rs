@@ -1,0 +1,112 @@
+//! A test that changes the schema gets its successor a database made anew, and only then.
+
+mod support;
+
+use dagz_core::DbConfig as _;
+use dagz_postgres::{Config, Prepare};
+use support::{Site, at_site, rows};
+
+const SCHEMA: &str = "CREATE TABLE item (id serial PRIMARY KEY, name text); \
+    INSERT INTO item (name) VALUES ('seed'); CREATE VIEW names AS SELECT name FROM item; \
+    CREATE MATERIALIZED VIEW totals AS SELECT count(*) AS n FROM item";
+
+fn with_schema(config: Config) -> Config {
+    config.migrate_with("1", |config| async move {
+        support::connect(&config).await.batch_execute(SCHEMA).await
+    })
+}
+
+const OID: &str = "SELECT oid FROM pg_database WHERE datname = current_database()";
+
+/// The schema, and the rows, as far as these tests change them.
+const STATE: &str = "SELECT (SELECT string_agg(attname, ',' ORDER BY attnum) FROM pg_attribute WHERE attrelid = 'item'::regclass AND attnum > 0), \
+    (SELECT string_agg(relname, ',' ORDER BY relname) FROM pg_class WHERE relnamespace = 'public'::regnamespace), \
+    (SELECT string_agg(name, ',') FROM item), (SELECT n FROM totals), current_setting('work_mem')";
+
+async fn after(site: &Site, statements: &str) -> (bool, Vec<String>, Vec<String>) {
+    let client = site.connect().await;
+    let (oid, before) = (rows(&client, OID).await, rows(&client, STATE).await);
+    client.batch_execute(statements).await.unwrap();
+    drop(client);
+    site.driver.release(&site.target).await;
+    site.prepare().await;
+    let client = site.connect().await;
+    let is_anew = rows(&client, OID).await != oid;
+    (is_anew, before, rows(&client, STATE).await)
+}
+
+#[test]
+fn changes_of_the_schema_are_undone() {
+    for prepare in [Prepare::Baseline, Prepare::Truncate] {
+        let name = format!("drift_{prepare:?}").to_lowercase();
+        at_site(
+            &name,
+            |config| with_schema(config).prepare(prepare),
+            async |site: &Site| {
+                site.init().await;
+                for statements in [
+                    "CREATE TABLE other (id integer); INSERT INTO other VALUES (1)",
+                    "ALTER TABLE item ADD COLUMN colour text",
+                    "DROP TABLE item CASCADE",
+                    "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
+                    "DROP SCHEMA dagz CASCADE",
+                    "ALTER TABLE item RENAME TO thing",
+                    "INSERT INTO item (name) VALUES ('x'); REFRESH MATERIALIZED VIEW totals",
+                    "CREATE INDEX ON item (name)",
+                    "CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+                    "CREATE EVENT TRIGGER mine ON sql_drop EXECUTE FUNCTION dagz.note_drop()",
+                    &format!(
+                        "ALTER DATABASE \"{}\" SET work_mem = '5MB'",
+                        site.target.name()
+                    ),
+                    "ALTER SEQUENCE item_id_seq INCREMENT BY 7",
+                    "CREATE EXTENSION IF NOT EXISTS pgcrypto",
+                ] {
+                    let (is_anew, before, state) = after(site, statements).await;
+                    assert_eq!(state, before, "{statements}");
+                    assert!(is_anew, "{statements}");
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn what_is_no_change_of_the_schema_keeps_the_database() {
+    at_site("no_drift", with_schema, async |site: &Site| {
+        site.init().await;
+        for statements in [
+            "CREATE TEMP TABLE scratch (id serial PRIMARY KEY, name text); DROP TABLE scratch",
+            "CREATE TEMP TABLE kept (id serial); CREATE INDEX ON kept (id)",
+            "BEGIN; CREATE TABLE other (id integer); DROP TABLE item CASCADE; ROLLBACK",
+            "TRUNCATE item RESTART IDENTITY",
+            "UPDATE item SET name = 'other'; ANALYZE item",
+            "VACUUM item",
+            "SET work_mem = '6MB'; PREPARE one AS SELECT 1; LISTEN channel",
+            "SELECT setval('item_id_seq', 77)",
+        ] {
+            let (is_anew, before, state) = after(site, statements).await;
+            assert_eq!(state, before, "{statements}");
+            assert!(!is_anew, "{statements}");
+        }
+    });
+}
+
+#[test]
+fn a_database_that_was_dropped_is_made_again() {
+    at_site("dropped", with_schema, async |site: &Site| {
+        site.init().await;
+        site.driver.release(&site.target).await;
+        let admin = support::connect(&support::config("postgres")).await;
+        admin
+            .batch_execute(&format!(
+                "DROP DATABASE \"{}\" WITH (FORCE)",
+                site.target.name()
+            ))
+            .await
+            .unwrap();
+        site.prepare().await;
+        let client = site.connect().await;
+        assert_eq!(rows(&client, "SELECT name FROM names").await, ["seed"]);
+    });
+}

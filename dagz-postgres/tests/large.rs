@@ -1,0 +1,50 @@
+//! Large tables are emptied by new files, where that empties nothing else.
+
+mod support;
+
+use dagz_core::DbConfig as _;
+use dagz_postgres::Config;
+use support::{Site, at_site, dump, rows};
+
+const SCHEMA: &str = "
+CREATE TABLE big (id integer PRIMARY KEY, text text);
+CREATE TABLE part (id integer PRIMARY KEY, big integer REFERENCES big);
+CREATE TABLE seeded_parent (id integer PRIMARY KEY, text text);
+CREATE TABLE seeded_child (id integer PRIMARY KEY, parent integer REFERENCES seeded_parent);
+INSERT INTO seeded_child VALUES (1, NULL);
+CREATE TABLE range (id integer NOT NULL, text text) PARTITION BY RANGE (id);
+CREATE TABLE range_one PARTITION OF range FOR VALUES FROM (MINVALUE) TO (MAXVALUE);
+";
+
+fn with_schema(config: Config) -> Config {
+    config.migrate_with("1", |config| async move {
+        support::connect(&config).await.batch_execute(SCHEMA).await
+    })
+}
+
+#[test]
+fn large_tables_are_emptied_and_nothing_else() {
+    at_site("large", with_schema, async |site: &Site| {
+        site.init().await;
+        let client = site.connect().await;
+        let start = dump(&client).await;
+        let files = "SELECT pg_relation_filenode('big') , pg_relation_filenode('part')";
+        let first = rows(&client, files).await;
+        client
+            .batch_execute(
+                "INSERT INTO big SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n;
+                 INSERT INTO part VALUES (1, 7);
+                 INSERT INTO seeded_parent SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n;
+                 UPDATE seeded_child SET parent = 5;
+                 INSERT INTO range SELECT n, repeat('x', 100) FROM generate_series(1, 20000) n",
+            )
+            .await
+            .unwrap();
+        site.driver.release(&site.target).await;
+        site.prepare().await;
+        assert_eq!(dump(&client).await, start);
+        assert_ne!(rows(&client, files).await, first, "`big` has a new file");
+        // And that was not by making the database anew.
+        client.check_connection().await.unwrap();
+    });
+}
