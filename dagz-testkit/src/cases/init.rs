@@ -90,6 +90,8 @@ fn tests_with_init<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
                             tokio::time::sleep(Duration::from_millis(5)).await;
                             Ok(())
                         })?;
+                        // Whoever waits for a worker looks every few milliseconds.
+                        thread::sleep(Duration::from_millis(20));
                     }
                     Ok(())
                 })
