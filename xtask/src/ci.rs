@@ -224,18 +224,13 @@ fn features(context: &mut Context<'_>) -> Result<Note> {
         if names.is_empty() {
             continue;
         }
-        for feature in std::iter::once("").chain(names) {
-            let words = [
-                "clippy",
-                "-p",
-                &member.name,
-                "--no-default-features",
-                "--features",
-                feature,
-                "--",
-                "-D",
-                "warnings",
-            ];
+        let alone = names.into_iter().map(Some);
+        for feature in std::iter::once(None).chain(alone) {
+            let mut words = vec!["clippy", "-p", &member.name, "--no-default-features"];
+            if let Some(feature) = feature {
+                words.extend(["--features", feature]);
+            }
+            words.extend(["--", "-D", "warnings"]);
             cargo(context.root, &words, &[ONCE])?;
             count += 1;
         }
