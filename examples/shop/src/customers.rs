@@ -1,8 +1,8 @@
-//! Customers, their addresses, wishes and points.
+//! Customers, and what is known of them. Their addresses and wishes are in `addresses.rs` and `wishlists.rs`.
 
 use axum::extract::{Path, State};
 use axum::http::StatusCode;
-use axum::routing::{get, post, put};
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use deadpool_postgres::Pool;
 use serde::Deserialize;
@@ -15,16 +15,7 @@ pub(crate) fn routes() -> Router<Pool> {
     Router::new()
         .route("/customers", post(register))
         .route("/customers/{id}", get(read).patch(change).delete(erase))
-        .route(
-            "/customers/{id}/addresses",
-            post(add_address).get(addresses),
-        )
         .route("/customers/{id}/notes", post(add_note))
-        .route(
-            "/customers/{id}/wishlist/{product}",
-            put(wish).delete(unwish),
-        )
-        .route("/customers/{id}/wishlist", get(wishlist))
         .route("/customers/{id}/loyalty", get(loyalty))
 }
 
@@ -147,79 +138,6 @@ async fn erase(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<StatusCo
 }
 
 #[derive(Deserialize)]
-struct NewAddress {
-    line: String,
-    city: String,
-    postcode: String,
-    country: String,
-    #[serde(default)]
-    default: bool,
-}
-
-/// The first address is the default; a later one becomes it when it says so.
-async fn add_address(
-    State(pool): State<Pool>,
-    Path(id): Path<i64>,
-    Json(new): Json<NewAddress>,
-) -> Result<(StatusCode, Json<Value>), Error> {
-    let mut client = pool.get().await?;
-    let transaction = client.transaction().await?;
-    transaction
-        .query_opt("SELECT 1 FROM customers WHERE id = $1 FOR UPDATE", &[&id])
-        .await?
-        .ok_or(Error::NotFound("customer"))?;
-    let first = transaction
-        .query_opt(
-            "SELECT 1 FROM addresses WHERE customer_id = $1 LIMIT 1",
-            &[&id],
-        )
-        .await?
-        .is_none();
-    if new.default {
-        transaction
-            .execute(
-                "UPDATE addresses SET is_default = false WHERE customer_id = $1",
-                &[&id],
-            )
-            .await?;
-    }
-    let row = transaction
-        .query_one(
-            "INSERT INTO addresses (customer_id, line, city, postcode, country_code, is_default)
-             VALUES ($1, $2, $3, $4, $5, $6) RETURNING id",
-            &[
-                &id,
-                &new.line,
-                &new.city,
-                &new.postcode,
-                &new.country,
-                &(first || new.default),
-            ],
-        )
-        .await?;
-    transaction.commit().await?;
-    Ok((
-        StatusCode::CREATED,
-        Json(json!({ "id": row.get::<_, i64>(0), "default": first || new.default })),
-    ))
-}
-
-async fn addresses(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<Json<Value>, Error> {
-    let rows = pool
-        .get()
-        .await?
-        .query(
-            "SELECT id, city, is_default FROM addresses WHERE customer_id = $1 ORDER BY id",
-            &[&id],
-        )
-        .await?;
-    let addresses = rows.iter().map(|row| {
-        json!({ "id": row.get::<_, i64>(0), "city": row.get::<_, &str>(1), "default": row.get::<_, bool>(2) })
-    });
-    Ok(Json(addresses.collect()))
-}
-
-#[derive(Deserialize)]
 struct NewNote {
     body: String,
 }
@@ -237,60 +155,6 @@ async fn add_note(
         )
         .await?;
     Ok(StatusCode::CREATED)
-}
-
-async fn wish(
-    State(pool): State<Pool>,
-    Path((id, product)): Path<(i64, i64)>,
-) -> Result<StatusCode, Error> {
-    let added = pool
-        .get()
-        .await?
-        .execute(
-            "INSERT INTO wishlist_items (customer_id, product_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            &[&id, &product],
-        )
-        .await?;
-    Ok(if added == 1 {
-        StatusCode::CREATED
-    } else {
-        StatusCode::NO_CONTENT
-    })
-}
-
-async fn unwish(
-    State(pool): State<Pool>,
-    Path((id, product)): Path<(i64, i64)>,
-) -> Result<StatusCode, Error> {
-    let removed = pool
-        .get()
-        .await?
-        .execute(
-            "DELETE FROM wishlist_items WHERE customer_id = $1 AND product_id = $2",
-            &[&id, &product],
-        )
-        .await?;
-    if removed == 0 {
-        Err(Error::NotFound("wish"))
-    } else {
-        Ok(StatusCode::NO_CONTENT)
-    }
-}
-
-async fn wishlist(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<Json<Value>, Error> {
-    let rows = pool
-        .get()
-        .await?
-        .query(
-            "SELECT p.sku, coalesce((SELECT sum(s.available) FROM stock_levels s WHERE s.product_id = p.id), 0) > 0
-             FROM wishlist_items w JOIN products p ON p.id = w.product_id WHERE w.customer_id = $1 ORDER BY p.sku",
-            &[&id],
-        )
-        .await?;
-    let wishes = rows
-        .iter()
-        .map(|row| json!({ "sku": row.get::<_, &str>(0), "available": row.get::<_, bool>(1) }));
-    Ok(Json(wishes.collect()))
 }
 
 async fn loyalty(State(pool): State<Pool>, Path(id): Path<i64>) -> Result<Json<Value>, Error> {

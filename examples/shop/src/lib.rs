@@ -3,6 +3,7 @@
 //! Start at [`router`]; each domain is a module that offers a `routes()`. What needs no database ([`money`], [`page`],
 //! [`order_state`], [`validate`]) is public and plain. Nothing here knows about dagz: only the tests do.
 
+mod addresses;
 mod carts;
 mod catalog;
 mod customers;
@@ -21,6 +22,8 @@ mod reference;
 mod reports;
 mod staff;
 pub mod validate;
+mod warehouses;
+mod wishlists;
 
 pub use db::pool;
 pub use error::Error;
@@ -45,7 +48,10 @@ pub fn router(pool: Pool) -> Router {
         .merge(staff::routes())
         .merge(catalog::routes())
         .merge(customers::routes())
+        .merge(addresses::routes())
+        .merge(wishlists::routes())
         .merge(carts::routes())
+        .merge(warehouses::routes())
         .merge(inventory::routes())
         .merge(purchasing::routes())
         .merge(orders::routes())

@@ -19,6 +19,7 @@ mod carts;
 mod catalog;
 mod concurrency;
 mod customers;
+mod extras;
 mod fulfilment;
 mod inventory;
 mod orders;
