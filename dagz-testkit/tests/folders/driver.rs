@@ -237,7 +237,12 @@ impl Driver {
             fs::write(new.join(START).join(name), text)?;
         }
         copy(&new.join(START), &new)?;
-        fs::rename(new, path)
+        if let Err(error) = fs::rename(&new, &path) {
+            fs::remove_dir_all(&new)?;
+            // Another run may have made it in this very moment; `prepare` says whose it is.
+            return if path.exists() { Ok(()) } else { Err(error) };
+        }
+        Ok(())
     }
 
     /// Takes the folder for a test, unless a run with another state directory has it.
