@@ -1,6 +1,6 @@
 //! `#[dagz::test]` in every company: sync, async, each flavour, other attributes above and below.
 //!
-//! Each test here passes. What fails, panics or is ignored on purpose is in `suite.rs`.
+//! Each test here passes. What fails, panics or is ignored on purpose is in `outcomes.rs`.
 
 // Registering set-up functions takes a linker section; users who forbid unsafe code can have it.
 #![forbid(unsafe_code)]

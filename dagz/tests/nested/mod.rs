@@ -11,14 +11,10 @@ pub(crate) fn build(name: &str, variables: &[(&str, &Path)]) -> PathBuf {
     let mut command = Command::new(cargo);
     command
         .args(["test", "--offline", "--quiet", "--no-run"])
-        .args(["--message-format", "json", "--package", "dagz"])
-        .args(["--test", name])
+        .args(["--message-format", "json", "--test", name])
+        .args(selection())
         .envs(variables.iter().copied())
         .current_dir(env!("CARGO_MANIFEST_DIR"));
-    if cfg!(feature = "postgres") {
-        // As this very test was built: everything else is there already.
-        command.args(["--features", "postgres"]);
-    }
     let output = command.output().expect("cargo runs");
     let stdout = String::from_utf8_lossy(&output.stdout);
     let messages: Vec<Value> = stdout
@@ -33,7 +29,27 @@ pub(crate) fn build(name: &str, variables: &[(&str, &Path)]) -> PathBuf {
     assert!(output.status.success(), "{errors}\n{stderr}");
     let executable = messages
         .iter()
+        .filter(|message| {
+            message["manifest_path"] == concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")
+        })
         .filter(|message| message["target"]["name"] == name)
         .find_map(|message| message["executable"].as_str());
     executable.expect("cargo names what it built").into()
+}
+
+/// The packages and features that this very test was most likely built with, so that what it
+/// depends on is there already: the whole workspace with everything on, as in ci, or this package.
+fn selection() -> &'static [&'static str] {
+    let all = cfg!(all(
+        feature = "postgres",
+        feature = "deadpool",
+        feature = "tokio-process"
+    ));
+    if all {
+        &["--workspace", "--all-features"]
+    } else if cfg!(feature = "postgres") {
+        &["--package", "dagz", "--features", "postgres"]
+    } else {
+        &["--package", "dagz"]
+    }
 }
