@@ -313,8 +313,15 @@ impl Keeper {
                 .min(config.lock_timeout)
                 .as_millis()
                 .max(1);
+            let mut settings = format!("SET lock_timeout = {limit};");
+            if self.catalog.may_replicate {
+                // So that no foreign key and no trigger of the user's minds what a repair does. For
+                // the session and not for each repair: every change of it discards the plans, and
+                // planning the probe costs five times what running it does.
+                settings.push_str("SET session_replication_role = replica");
+            }
             self.client
-                .batch_execute(&format!("SET lock_timeout = {limit}"))
+                .batch_execute(&settings)
                 .await
                 .map_err(|error| failure(error, |error| probe::failed(database, error)))?;
         }

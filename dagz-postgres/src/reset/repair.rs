@@ -60,9 +60,6 @@ pub(super) async fn plan(
     }
 
     let mut batch = format!("SET LOCAL lock_timeout = {lock_timeout};");
-    if catalog.may_replicate {
-        batch.push_str("SET LOCAL session_replication_role = replica;");
-    }
     let truncated = truncations(client, probe, &mut filled, &large).await?;
     if !truncated.is_empty() {
         let _ = write!(batch, "TRUNCATE ONLY {};", truncated.join(", ONLY "));
