@@ -54,7 +54,7 @@ pub fn main<C: Contract>(contract: C) -> ExitCode {
 
 /// Runs one case and cleans up behind it, whatever became of it.
 fn run<C: Contract>(contract: &Arc<C>, case: &Case<C>) -> Result<(), Failed> {
-    let stage = Stage::new(Arc::clone(contract), case.name)?;
+    let stage = Stage::new(Arc::clone(contract), case.name).map_err(failed)?;
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| match &case.run {
         Run::Alone { environment, .. } => {
             let actor = environment
