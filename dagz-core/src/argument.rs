@@ -25,6 +25,11 @@ use crate::{Result, Scope, Worker};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`#[dagz::test]` cannot make a `{Self}`",
+    label = "not an argument that a test can take",
+    note = "drivers make their clients, such as `dagz::postgres::Client`; implement `dagz::FromScope` for a fixture of your own"
+)]
 pub trait FromScope<Marker>: Sized {
     /// Makes the argument for the test of `scope`, on the test's own runtime.
     ///

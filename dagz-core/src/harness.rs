@@ -3,14 +3,14 @@
 //! The attribute macros live in `dagz-macros`. A harness of one's own uses
 //! [`Scope::builder`](crate::Scope::builder) instead.
 
-use std::{future::Future, panic::Location, thread, time::Duration};
+use std::{future::Future, thread, time::Duration};
 
 use tokio::runtime::{Builder, Runtime};
 
 pub use inventory;
 
 pub use crate::setup::Setup;
-use crate::{Error, FromScope, Result, Scope, ScopeGuard, event, runtime};
+use crate::{FromScope, Result, Scope, ScopeGuard, event, runtime};
 
 /// How long a test's runtime may take to end, once its body has.
 const SHUTDOWN: Duration = Duration::from_secs(10);
@@ -103,16 +103,14 @@ fn enter(spec: TestSpec) -> ScopeGuard {
         .name()
         .filter(|name| *name != "main")
         .unwrap_or(spec.name);
-    Scope::builder(name)
+    let entered = Scope::builder(name)
         .main_worker(spec.main_worker)
         .exclusive(spec.exclusive)
-        .enter()
-        .unwrap_or_else(|error| fail(&error))
-}
-
-#[track_caller]
-fn fail(error: &Error) -> ! {
-    panic!("{} (in the test at {})", error.report(), Location::caller())
+        .enter();
+    match entered {
+        Ok(guard) => guard,
+        Err(error) => panic!("{}", error.report()),
+    }
 }
 
 #[track_caller]
@@ -126,12 +124,15 @@ fn build(spec: &RuntimeSpec, scope: &Scope) -> Runtime {
         builder.worker_threads(threads);
     }
     let scope = scope.clone();
-    builder
+    let built = builder
         .enable_all()
         .start_paused(spec.start_paused)
         .on_thread_start(move || scope.attach_for_good())
-        .build()
-        .unwrap_or_else(|error| panic!("starting the test's runtime failed: {error}"))
+        .build();
+    match built {
+        Ok(runtime) => runtime,
+        Err(error) => panic!("starting the test's runtime failed: {error}"),
+    }
 }
 
 struct OwnRuntime(Option<Runtime>);

@@ -310,7 +310,7 @@ impl SettingsBuilder {
             .value("log_bytes", "DAGZ_LOG_BYTES", None, |text| {
                 text.parse().map_err(|_| "a number of bytes")
             })?
-            .unwrap_or(64 << 20);
+            .unwrap_or(16 << 20);
         Ok(Settings {
             active: !off,
             workers,
