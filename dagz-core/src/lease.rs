@@ -242,6 +242,35 @@ mod tests {
     }
 
     #[test]
+    fn whoever_waits_gets_a_turn() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = Settings::builder()
+            .workers(1)
+            .state_dir(dir.path())
+            .lease_timeout(Duration::from_secs(30))
+            .load()
+            .unwrap();
+        let rounds = thread::scope(|scope| {
+            let greedy = || {
+                let start = Instant::now();
+                let mut rounds = 0;
+                while start.elapsed() < Duration::from_millis(600) {
+                    let _lease = Lease::acquire(&settings, "j1", "t").unwrap();
+                    thread::sleep(Duration::from_millis(10));
+                    rounds += 1;
+                }
+                rounds
+            };
+            let threads: Vec<_> = (0..3).map(|_| scope.spawn(greedy)).collect();
+            threads
+                .into_iter()
+                .map(|thread| thread.join().unwrap())
+                .collect::<Vec<_>>()
+        });
+        assert!(rounds.iter().all(|own| *own >= 4), "{rounds:?}");
+    }
+
+    #[test]
     fn threads_never_share_a_worker() {
         let dir = tempfile::tempdir().unwrap();
         let settings = Settings::builder()
