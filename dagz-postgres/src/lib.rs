@@ -11,6 +11,7 @@ mod reset;
 mod route;
 mod server;
 mod sql;
+mod warning;
 
 pub use client::{Client, Postgres};
 pub use config::{Config, Prepare};

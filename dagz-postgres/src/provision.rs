@@ -35,8 +35,7 @@ use crate::{
 pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
     let database = driver.database(target)?;
     // A connection kept from an earlier job would hold up the drop, or miss the new database.
-    let mut keeper = database.keeper.lock().await;
-    drop(keeper.take());
+    drop(database.keeper.lock().await.take());
     provide(driver, &database, target, None).await
 }
 
@@ -84,7 +83,7 @@ async fn provide_locked(
     if driver.config().worker_init.is_some() {
         if owner.as_ref().is_some_and(Owner::is_ours) {
             drop_ours(admin, database, target, anew.flatten()).await?;
-        } else if let Some(owner @ Owner::Foreign(_)) = owner {
+        } else if let Some(owner @ (Owner::Foreign(_) | Owner::Later(_))) = owner {
             return Err(owner.refusal("use", target.name()));
         }
         return init_by_user(driver, database, target, admin).await;
@@ -201,7 +200,8 @@ impl Driver {
                 ),
             )
         })?;
-        if let owner @ Owner::Foreign(_) = stamp::owner(target.project(), target.name(), &row) {
+        let owner = stamp::owner(target.project(), target.name(), &row);
+        if matches!(owner, Owner::Foreign(_) | Owner::Later(_)) {
             return Err(owner.refusal("adopt", target.name()));
         }
         let client = server

@@ -28,7 +28,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What dagz's own sessions need, whatever the role or the server is set to: no limits that end a
 /// kept session, no rows hidden by policies, and plans that suit a probe of many small tables.
-const SESSION_SETTINGS: &str = "SET row_security = off; SET jit = off; SET statement_timeout = 0; \
+pub(crate) const SESSION_SETTINGS: &str = "SET row_security = off; SET jit = off; SET statement_timeout = 0; \
     SET idle_in_transaction_session_timeout = 0; SET idle_session_timeout = 0; \
     SET default_transaction_read_only = off; SET default_transaction_isolation = 'read committed'; \
     SET synchronous_commit = off; SET max_parallel_workers_per_gather = 0; \

@@ -96,6 +96,20 @@ fn an_exclusive_lock_cannot_hang_the_next_test() {
 }
 
 #[test]
+fn a_new_process_meets_an_exclusive_lock() {
+    at_site("cold_lock", with_schema, async |site: &Site| {
+        site.driver.worker_init(&site.target).await.unwrap();
+        let leaked = site.connect_as(&earlier(site)).await;
+        leaked
+            .batch_execute("BEGIN; INSERT INTO item VALUES (1); TRUNCATE seed")
+            .await
+            .unwrap();
+        site.prepare().await;
+        assert_eq!(rows(&site.connect().await, LEFT).await, ["0 1,2"]);
+    });
+}
+
+#[test]
 fn an_idle_session_of_an_ended_test_is_ended_at_once() {
     at_site("idle_session", with_schema, async |site: &Site| {
         site.init().await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
 use tokio_postgres::Client;
 
-use crate::{error, sql};
+use crate::{error, sql, warning};
 
 /// How long a session that was told to end may take.
 const ENDING: Duration = Duration::from_secs(5);
@@ -158,7 +158,7 @@ async fn terminate(client: &Client, target: &Target, session: &Session) -> Resul
 }
 
 fn leaked(target: &Target, what: &str) {
-    tracing::warn!(target: "dagz", test = target.test(), "{what}");
+    warning::warn(what);
     Event::new("leak").target(target).detail(what).record();
 }
 
