@@ -46,6 +46,8 @@ const SETTINGS: &[&str] = &[
     "checkpoint_timeout=1h",
     // Workers × connections of a pool, over several runs at once.
     "max_connections=300",
+    // The driver's tests leave prepared transactions behind, for the next test to be rid of.
+    "max_prepared_transactions=16",
     "shared_buffers=256MB",
     // `TRUNCATE` of all tables by many workers at once holds a lock per table and index each.
     "max_locks_per_transaction=256",
