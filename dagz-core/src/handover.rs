@@ -23,7 +23,7 @@ use crate::{
     event,
     job::Job,
     lease::{self, Holder},
-    lock::{self, Backoff, Mode},
+    lock::{self, Mode, Pauses},
     name,
     progress::Key,
     scope,
@@ -188,12 +188,12 @@ where
         };
     };
     let path = shared.prepared.with_extension("lock");
-    let mut backoff = Backoff::until(Instant::now() + PATIENCE);
+    let pauses = Pauses::until(Instant::now() + PATIENCE);
     let _preparing = loop {
         if let Some(lock) = lock::try_lock(&path, Mode::Exclusive)? {
             break lock;
         }
-        let Some(pause) = backoff.next() else {
+        let Some(pause) = pauses.next() else {
             return Err(Error::new(
                 ErrorKind::Prepare,
                 format!(

@@ -116,6 +116,11 @@ impl Lease {
         }
         let directory = directory(settings)?;
         let deadline = Instant::now() + settings.lease_timeout();
+        // One waits at the front, and whoever has just given a worker back queues behind it: a
+        // thread that comes again at once would otherwise always win against one that polls.
+        let front = directory.join("front.lock");
+        let _front = lock::poll(deadline, || lock::try_lock(&front, Mode::Exclusive))?
+            .ok_or_else(|| Self::timeout(settings, &directory))?;
         lock::poll(deadline, || {
             Self::first_free(settings, &directory, job, test)
         })?

@@ -14,8 +14,9 @@ use std::{
 
 use crate::{Result, error::io_error};
 
-const FIRST_PAUSE: Duration = Duration::from_micros(100);
-const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+/// The same for who came first and who came last: with pauses that grow, whoever has waited longest
+/// would look least often, and never win.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// How a file is to be locked.
 #[derive(Clone, Copy)]
@@ -44,26 +45,20 @@ pub(crate) fn try_lock(path: &Path, mode: Mode) -> Result<Option<File>> {
     }
 }
 
-/// Pauses that grow from 0.1 ms to 5 ms, until a deadline.
-pub(crate) struct Backoff {
+/// Pauses of a millisecond, until a deadline.
+pub(crate) struct Pauses {
     deadline: Instant,
-    pause: Duration,
 }
 
-impl Backoff {
+impl Pauses {
     pub(crate) fn until(deadline: Instant) -> Self {
-        Self {
-            deadline,
-            pause: FIRST_PAUSE,
-        }
+        Self { deadline }
     }
 
     /// The next pause, or `None` when the deadline has passed.
-    pub(crate) fn next(&mut self) -> Option<Duration> {
+    pub(crate) fn next(&self) -> Option<Duration> {
         let left = self.deadline.checked_duration_since(Instant::now())?;
-        let pause = self.pause.min(left.max(FIRST_PAUSE));
-        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        Some(pause)
+        Some(left.min(PAUSE))
     }
 }
 
@@ -72,12 +67,12 @@ pub(crate) fn poll<T>(
     deadline: Instant,
     mut attempt: impl FnMut() -> Result<Option<T>>,
 ) -> Result<Option<T>> {
-    let mut backoff = Backoff::until(deadline);
+    let pauses = Pauses::until(deadline);
     loop {
         if let Some(found) = attempt()? {
             return Ok(Some(found));
         }
-        match backoff.next() {
+        match pauses.next() {
             Some(pause) => thread::sleep(pause),
             None => return Ok(None),
         }

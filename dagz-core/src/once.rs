@@ -21,7 +21,7 @@ use crate::{
     error::io_error,
     event::Event,
     job::Job,
-    lock::{self, Backoff, Mode},
+    lock::{self, Mode, Pauses},
     name,
 };
 
@@ -79,12 +79,12 @@ where
     // The lease already keeps other tests off this worker; a child process that a test handed its
     // worker to is not kept off, and neither is a second task of this process.
     let lock_path = outcome.with_extension("lock");
-    let mut backoff = Backoff::until(Instant::now() + PATIENCE);
+    let pauses = Pauses::until(Instant::now() + PATIENCE);
     let _doing = loop {
         if let Some(lock) = lock::try_lock(&lock_path, Mode::Exclusive)? {
             break lock;
         }
-        let Some(pause) = backoff.next() else {
+        let Some(pause) = pauses.next() else {
             return Err(Error::new(
                 ErrorKind::WorkerInit,
                 format!(
