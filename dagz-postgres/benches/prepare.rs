@@ -3,7 +3,8 @@
 //! `DATABASE_URL=… cargo bench -p dagz-postgres --bench prepare [tables] [rounds]` prints medians
 //! in microseconds. Each round runs, in a shuffled order: the floor (a prepared `SELECT 1` on a
 //! kept connection driven on the control runtime, as dagz's own are), a prepare with nothing
-//! dirty, and one after a test that wrote five rows into each of three tables.
+//! dirty, and one after a test that wrote five rows into each of three tables. *Cold* is the first
+//! prepare of a process, which opens its connection: every test's under nextest.
 
 #![expect(clippy::print_stdout, reason = "a bench reports there")]
 #![expect(clippy::unwrap_used, reason = "a bench may end where it cannot go on")]
@@ -79,10 +80,16 @@ fn measure(tables: usize, rounds: usize, prepare: Prepare) {
     drop(configure(Names));
     let guard = Scope::builder("bench").enter().unwrap();
     let target = target(&config, &base);
-    let times = runtime::wait(rounds_of(driver, target.clone(), config.clone(), rounds)).unwrap();
+    let times = runtime::wait(rounds_of(
+        driver,
+        target.clone(),
+        config.clone(),
+        (rounds, prepare),
+    ))
+    .unwrap();
     println!("{tables} tables, {rounds} rounds, {prepare:?}");
     let floor = median(&times[0]);
-    for (name, times) in ["SELECT 1", "clean", "3 dirty", "release"]
+    for (name, times) in ["SELECT 1", "clean", "3 dirty", "release", "cold"]
         .iter()
         .zip(&times)
     {
@@ -121,10 +128,11 @@ async fn rounds_of(
     driver: Driver,
     target: Target,
     mut config: tokio_postgres::Config,
-    rounds: usize,
-) -> [Vec<Duration>; 4] {
+    (rounds, prepare): (usize, Prepare),
+) -> [Vec<Duration>; 5] {
     driver.worker_init(&target).await.unwrap();
     driver.prepare(&target).await.unwrap();
+    driver.release(&target).await;
     config.dbname(target.name());
     let mut connections = Vec::new();
     for _ in 0..2 {
@@ -134,8 +142,15 @@ async fn rounds_of(
     }
     let (floor, test) = (&connections[0], &connections[1]);
     let one = floor.prepare("SELECT 1").await.unwrap();
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut times: [Vec<Duration>; 5] = Default::default();
     for round in 0..rounds {
+        if round % 10 == 0 {
+            let fresh = Driver::new(Config::from_config(config.clone()).prepare(prepare));
+            let started = Instant::now();
+            fresh.prepare(&target).await.unwrap();
+            times[4].push(started.elapsed());
+            fresh.release(&target).await;
+        }
         let mut order = [0, 1, 2];
         order.rotate_left(round % 3);
         if round % 2 == 1 {

@@ -9,7 +9,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
 };
-use support::{Site, at_site, dump};
+use support::{Site, at_site, dump, rows};
 
 /// Foreign keys in cycles, identities, seed rows, partitions, generated columns, tables without a
 /// key, and names that need quoting.
@@ -72,6 +72,8 @@ const TABLES: [&str; 12] = [
 
 const SEQUENCES: [&str; 3] = ["invoice_number", "customer_id_seq", "hen_id_seq"];
 
+const OID: &str = "SELECT oid FROM pg_database WHERE datname = current_database()";
+
 /// One thing a test may do; a statement that the schema forbids fails, as it does in tests.
 fn statement() -> impl Strategy<Value = String> {
     let table = prop::sample::select(TABLES.as_slice());
@@ -122,6 +124,7 @@ fn at_random(test: &str, cases: u32, prepare: Prepare) {
         async |site: &Site| {
             site.init().await;
             let start = dump(&site.connect().await).await;
+            let oid = rows(&site.connect().await, OID).await;
             let mut runner = TestRunner::new(Cases {
                 cases,
                 // A failure is the server's state, which a later run does not have.
@@ -139,6 +142,8 @@ fn at_random(test: &str, cases: u32, prepare: Prepare) {
             if let Err(error) = result {
                 panic!("{error}");
             }
+            // All of that in place: no workload changes the schema.
+            assert_eq!(rows(&site.connect().await, OID).await, oid);
         },
     );
 }

@@ -72,6 +72,34 @@ fn baseline_restores_rows_and_sequences() {
 }
 
 #[test]
+fn a_repair_is_done_once() {
+    at_site("repair_once", with_schema, async |site: &Site| {
+        site.init().await;
+        let client = site.connect_as("app").await;
+        let state = "SELECT (SELECT mark FROM dagz.state), (SELECT xmin FROM country WHERE code = 'at'), \
+             (SELECT xmin FROM country WHERE code = 'de')";
+        let mut states = vec![rows(&client, state).await];
+        let update = "UPDATE country SET name = 'other' WHERE code = 'at'";
+        for statement in [update, "SELECT 1", "INSERT INTO a DEFAULT VALUES", update] {
+            client.batch_execute(statement).await.unwrap();
+            site.driver.release(&site.target).await;
+            site.prepare().await;
+            states.push(rows(&client, state).await);
+        }
+        assert_ne!(states[0], states[1], "the row is restored");
+        assert_eq!(states[1], states[2], "nothing is done where nothing was");
+        assert_eq!(states[1], states[3], "nor where no seed row was changed");
+        assert_ne!(states[3], states[4]);
+        let untouched = |state: &[String]| state[0].rsplit(' ').next().map(str::to_owned);
+        assert_eq!(
+            untouched(&states[0]),
+            untouched(&states[4]),
+            "what nobody changed stays"
+        );
+    });
+}
+
+#[test]
 fn truncate_empties_all_but_the_kept_tables() {
     at_site(
         "truncate",
