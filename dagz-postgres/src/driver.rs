@@ -11,7 +11,7 @@ use std::{
 use dagz_core::{DbConfig, Endpoint, Error, ErrorKind, Options, Result, Target, async_trait};
 
 use crate::{
-    Config, client::Shelf, config::PrepareWith, provision, reset, reset::Keeper, route,
+    Config, Prepare, client::Shelf, config::PrepareWith, provision, reset, reset::Keeper, route,
     server::Server,
 };
 
@@ -215,6 +215,8 @@ impl DbConfig for Driver {
         match &self.config().prepare {
             PrepareWith::Own(prepare) => reset::prepare(self, target, *prepare).await,
             PrepareWith::Closure(closure) => {
+                // Whatever the closure does, it does it to a database that is this run's alone.
+                reset::prepare(self, target, Prepare::None).await?;
                 let config = self.server(target.endpoint())?.config_for(target.name());
                 closure(target.clone(), config).await.map_err(|error| {
                     Error::new(

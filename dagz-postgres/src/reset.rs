@@ -69,11 +69,9 @@ impl Driver {
     }
 }
 
-/// Resets the database of `target` as `mode` says, and takes its lock until [`release`].
+/// Resets the database of `target` as `mode` says, and takes its lock until [`release`]. Also with
+/// [`Prepare::None`] the stamp is checked and the lock taken: two runs must not share a database.
 pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> Result<()> {
-    if mode == Prepare::None {
-        return Ok(());
-    }
     let database = driver.database(target)?;
     let mut slot = database.keeper.lock().await;
     let (mut lost, mut rebuilt) = (false, false);
