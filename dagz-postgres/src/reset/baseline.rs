@@ -8,7 +8,7 @@
 use dagz_core::{Error, ErrorKind, Result};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::catalog::{SEQUENCES, TABLES};
+use super::catalog::{COLUMNS, COUNTS, SEQUENCES, TABLES, TRIGGERS};
 use crate::{error, sql};
 
 /// Tells dagz's own schema from one that an application happens to call the same.
@@ -16,8 +16,10 @@ const SCHEMA_COMMENT: &str = "start state of this database, kept by dagz";
 
 const SCHEMA: &str = "
 CREATE SCHEMA dagz;
-CREATE TABLE dagz.tables (oid oid PRIMARY KEY, rows bigint NOT NULL);
-CREATE TABLE dagz.sequences (oid oid PRIMARY KEY, last_value bigint NOT NULL, is_called boolean NOT NULL);
+CREATE TABLE dagz.tables (oid oid, schema text, name text, is_view boolean, rows bigint);
+CREATE TABLE dagz.sequences (
+    oid oid, schema text, name text, start bigint, owner oid, last_value bigint, is_called boolean
+);
 CREATE TABLE dagz.drift (command text NOT NULL, object text);
 CREATE TABLE dagz.state (
     mark xid8 NOT NULL,
@@ -25,7 +27,9 @@ CREATE TABLE dagz.state (
     event_triggers text NOT NULL,
     settings text NOT NULL,
     large_objects bigint NOT NULL,
-    catalogs text NOT NULL
+    catalogs text NOT NULL,
+    has_always_triggers boolean NOT NULL,
+    has_triggers boolean NOT NULL
 ) WITH (fillfactor = 10);
 ";
 
@@ -98,21 +102,28 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
         ))
         .await
         .map_err(failed)?;
-    let tables = client.query(TABLES, &[]).await.map_err(failed)?;
-    for row in tables {
-        let (oid, schema, table): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
-        let table = sql::qualified(&schema, &table);
+    client
+        .batch_execute(&format!(
+            "INSERT INTO dagz.tables {TABLES}; INSERT INTO dagz.sequences {SEQUENCES}"
+        ))
+        .await
+        .map_err(failed)?;
+    let list = |table| format!("SELECT oid, schema, name FROM dagz.{table} ORDER BY oid");
+    for row in client.query(&list("tables"), &[]).await.map_err(failed)? {
+        let (oid, table) = relation(&row);
         copy_table(client, oid, &table).await.map_err(failed)?;
     }
-    let sequences = client.query(SEQUENCES, &[]).await.map_err(failed)?;
+    let sequences = client
+        .query(&list("sequences"), &[])
+        .await
+        .map_err(failed)?;
     let states: String = sequences
         .iter()
         .map(|row| {
-            let (oid, schema, sequence): (u32, String, String) =
-                (row.get(0), row.get(1), row.get(2));
+            let (oid, sequence) = relation(row);
             format!(
-                "INSERT INTO dagz.sequences SELECT {oid}, last_value, is_called FROM {};",
-                sql::qualified(&schema, &sequence)
+                "UPDATE dagz.sequences SET (last_value, is_called) = (SELECT last_value, is_called FROM {sequence}) \
+                 WHERE oid = {oid};"
             )
         })
         .collect();
@@ -132,9 +143,8 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
     client
         .batch_execute(&format!(
             "INSERT INTO dagz.state SELECT pg_current_xact_id(), {is_watched}, {EVENT_TRIGGER_STATE}, \
-             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {catalogs};
-             COMMIT",
-            catalogs = super::catalog::COUNTS
+             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {COUNTS}, {TRIGGERS};
+             COMMIT"
         ))
         .await
         .map_err(failed)
@@ -177,6 +187,12 @@ async fn drop_former(client: &Client, name: &str) -> Result<()> {
     }
 }
 
+/// The `oid` and the quoted name of a row that lists a relation.
+fn relation(row: &tokio_postgres::Row) -> (u32, String) {
+    let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
+    (oid, sql::qualified(&schema, &name))
+}
+
 /// Copies a table that is not empty.
 async fn copy_table(client: &Client, oid: u32, table: &str) -> Result<(), tokio_postgres::Error> {
     let messages = client
@@ -190,14 +206,14 @@ async fn copy_table(client: &Client, oid: u32, table: &str) -> Result<(), tokio_
         return Ok(());
     }
     let columns = client
-        .query_one(super::catalog::COLUMNS, &[&oid])
+        .query_one(COLUMNS, &[&oid])
         .await?
         .get::<_, Option<String>>(0)
         .unwrap_or_default();
     client
         .batch_execute(&format!(
             "CREATE TABLE dagz.baseline_{oid} AS SELECT {columns} FROM ONLY {table}; \
-             INSERT INTO dagz.tables SELECT {oid}, count(*) FROM dagz.baseline_{oid}"
+             UPDATE dagz.tables SET rows = (SELECT count(*) FROM dagz.baseline_{oid}) WHERE oid = {oid}"
         ))
         .await
 }

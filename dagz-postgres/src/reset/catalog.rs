@@ -1,6 +1,8 @@
-//! What there is to reset in a database, read from its catalogs once per kept connection.
+//! What there is to reset in a database.
 //!
-//! [`Catalog::load`] asks everything in one round trip. `reset/probe.rs` and `reset/repair.rs`
+//! `reset/baseline.rs` reads it from the catalogs of Postgres when the database is made, and notes
+//! it there: asking those is slow on a new connection, and under nextest each test's is new. A
+//! change of the schema is found as such. [`Catalog::load`] reads the notes in one round trip. `reset/probe.rs` and `reset/repair.rs`
 //! turn it into statements. System schemas, `dagz`'s own, temporary objects and tables that belong
 //! to an extension are none of it.
 
@@ -9,9 +11,9 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::error;
 
-/// `oid`, schema, name, and whether it is a materialised view.
+/// Rows of `dagz.tables`, as yet without their number of rows.
 pub(super) const TABLES: &str = "
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'm'
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'm', NULL
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't'
   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz')
@@ -19,11 +21,11 @@ WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersist
                   AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY c.oid";
 
-/// `oid`, schema, name, first value, and the `oid` of the table that owns it.
+/// Rows of `dagz.sequences`, as yet without their state.
 pub(super) const SEQUENCES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, s.seqstart,
        (SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
-        AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') LIMIT 1)
+        AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') LIMIT 1), NULL, NULL
 FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relpersistence <> 't'
   AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz')
@@ -35,6 +37,14 @@ ORDER BY c.oid";
 pub(super) const COLUMNS: &str = "
 SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
 WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
+
+/// Whether deleting rows runs code of the user's, which may write anything: with triggers and
+/// foreign keys switched off, and with them on.
+pub(super) const TRIGGERS: &str = "
+    EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('A', 'R'))
+        OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled IN ('A', 'R')),
+    EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D')
+        OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type = '4' AND ev_enabled <> 'D')";
 
 /// How many rows the catalogs have that describe the schema: a dropped object leaves no newer row.
 pub(super) const COUNTS: &str = "(SELECT concat_ws(' ', \
@@ -86,7 +96,7 @@ pub(super) struct Sequence {
     pub(super) start: i64,
     pub(super) owner: Option<u32>,
     /// The value, and whether that was used already, when the start state was recorded.
-    pub(super) recorded: Option<(i64, bool)>,
+    pub(super) recorded: (i64, bool),
 }
 
 /// What a database holds, and what the role may do in it.
@@ -117,7 +127,7 @@ pub(super) enum Loaded {
 }
 
 impl Catalog {
-    /// Reads the catalogs behind `client`, a server of this major version.
+    /// Reads what is noted in the database behind `client`, a server of this major version.
     pub(super) async fn load(client: &Client, database: &str, major: u32) -> Result<Loaded> {
         let may_replicate = if major >= 15 {
             "has_parameter_privilege('session_replication_role', 'SET')"
@@ -126,17 +136,11 @@ impl Catalog {
         };
         let query = format!(
             "SELECT d.oid, d.datconnlimit, shobj_description(d.oid, 'pg_database'), {may_replicate}, \
-                    current_setting('max_prepared_transactions')::int > 0, \
-                    EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled IN ('A', 'R')) \
-                      OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type <> '1' AND ev_enabled IN ('A', 'R')), \
-                    EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D') \
-                      OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type = '4' AND ev_enabled <> 'D') \
+                    current_setting('max_prepared_transactions')::int > 0 \
              FROM pg_database d WHERE d.datname = current_database();
-             {TABLES};
-             {SEQUENCES};
-             SELECT watched, large_objects FROM dagz.state;
-             SELECT oid, rows FROM dagz.tables;
-             SELECT oid, last_value, is_called FROM dagz.sequences"
+             SELECT watched, large_objects, has_always_triggers, has_triggers FROM dagz.state;
+             SELECT oid, schema, name, is_view, rows FROM dagz.tables;
+             SELECT oid, schema, name, start, owner, last_value, is_called FROM dagz.sequences"
         );
         let messages = match client.simple_query(&query).await {
             Ok(messages) => messages,
@@ -144,7 +148,7 @@ impl Catalog {
             Err(error) => {
                 return Err(error::statement(
                     ErrorKind::Prepare,
-                    format!("cannot read the catalogs of database `{database}`"),
+                    format!("cannot read the start state of database `{database}`"),
                     error,
                 ));
             }
@@ -157,55 +161,41 @@ impl Catalog {
     }
 
     fn from_results(results: &[Vec<SimpleQueryRow>]) -> Option<Self> {
-        let [facts, tables, sequences, state, rows, states] = results else {
+        let [facts, state, tables, sequences] = results else {
             return None;
         };
         let (facts, state) = (facts.first()?, state.first()?);
-        let rows: Vec<(u32, i64)> = rows
-            .iter()
-            .map(|row| Some((number(row, 0)?, number(row, 1)?)))
-            .collect::<Option<_>>()?;
-        let states: Vec<(u32, (i64, bool))> = states
-            .iter()
-            .map(|row| Some((number(row, 0)?, (number(row, 1)?, is_true(row, 2)))))
-            .collect::<Option<_>>()?;
         let may_replicate = is_true(facts, 3);
+        let table = |row: &SimpleQueryRow| {
+            Some(Table {
+                oid: number(row, 0)?,
+                schema: row.get(1)?.to_owned(),
+                name: row.get(2)?.to_owned(),
+                is_view: is_true(row, 3),
+                rows: number(row, 4),
+            })
+        };
+        let sequence = |row: &SimpleQueryRow| {
+            Some(Sequence {
+                oid: number(row, 0)?,
+                schema: row.get(1)?.to_owned(),
+                name: row.get(2)?.to_owned(),
+                start: number(row, 3)?,
+                owner: number(row, 4),
+                recorded: (number(row, 5)?, is_true(row, 6)),
+            })
+        };
         Some(Self {
             database: number(facts, 0)?,
             connection_limit: number(facts, 1)?,
             stamp: facts.get(2).map(str::to_owned),
             may_replicate,
             has_prepared: is_true(facts, 4),
-            has_side_effects: is_true(facts, if may_replicate { 5 } else { 6 }),
             is_watched: is_true(state, 0),
             large_objects: number(state, 1)?,
-            tables: tables
-                .iter()
-                .map(|row| {
-                    let oid = number(row, 0)?;
-                    Some(Table {
-                        oid,
-                        schema: row.get(1)?.to_owned(),
-                        name: row.get(2)?.to_owned(),
-                        is_view: is_true(row, 3),
-                        rows: find(&rows, oid),
-                    })
-                })
-                .collect::<Option<_>>()?,
-            sequences: sequences
-                .iter()
-                .map(|row| {
-                    let oid = number(row, 0)?;
-                    Some(Sequence {
-                        oid,
-                        schema: row.get(1)?.to_owned(),
-                        name: row.get(2)?.to_owned(),
-                        start: number(row, 3)?,
-                        owner: number(row, 4),
-                        recorded: find(&states, oid),
-                    })
-                })
-                .collect::<Option<_>>()?,
+            has_side_effects: is_true(state, if may_replicate { 2 } else { 3 }),
+            tables: tables.iter().map(table).collect::<Option<_>>()?,
+            sequences: sequences.iter().map(sequence).collect::<Option<_>>()?,
         })
     }
 }
@@ -230,11 +220,4 @@ fn number<T: std::str::FromStr>(row: &SimpleQueryRow, column: usize) -> Option<T
 
 fn is_true(row: &SimpleQueryRow, column: usize) -> bool {
     row.get(column) == Some("t")
-}
-
-fn find<T: Copy>(pairs: &[(u32, T)], oid: u32) -> Option<T> {
-    pairs
-        .iter()
-        .find(|(candidate, _)| *candidate == oid)
-        .map(|(_, value)| *value)
 }

@@ -189,8 +189,8 @@ fn sequences(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec
                 recorded,
                 ..
             } = sequence;
-            let (value, is_called) = match (prepare, recorded) {
-                (Prepare::Baseline, Some(recorded)) => *recorded,
+            let (value, is_called) = match prepare {
+                Prepare::Baseline => *recorded,
                 _ => (*start, false),
             };
             ProbedSequence {
