@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::cell::OnceCell;
+
 use dagz_core::DbConfig as _;
-use dagz_postgres::Prepare;
+use dagz_postgres::{Driver, Prepare};
 use proptest::{
     collection::vec,
     prelude::*,
@@ -111,18 +113,29 @@ fn workload() -> impl Strategy<Value = Vec<(Vec<String>, bool)>> {
     vec((vec(statement(), 1..4), prop::bool::weighted(0.8)), 0..8)
 }
 
-fn at_random(test: &str, cases: u32, prepare: Prepare) {
+/// Which driver resets: one that keeps its connection, or a new one each time, as under nextest.
+#[derive(Clone, Copy, PartialEq)]
+enum Process {
+    Same,
+    New,
+}
+
+fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
+    let configured = OnceCell::new();
     at_site(
         test,
         |config| {
-            config
+            let config = config
                 .prepare(prepare)
                 .migrate_with("1", |config| async move {
                     support::connect(&config).await.batch_execute(SCHEMA).await
-                })
+                });
+            configured.get_or_init(|| config.clone());
+            config
         },
         async |site: &Site| {
             site.init().await;
+            site.driver.release(&site.target).await;
             let start = dump(&site.connect().await).await;
             let oid = rows(&site.connect().await, OID).await;
             let mut runner = TestRunner::new(Cases {
@@ -134,7 +147,14 @@ fn at_random(test: &str, cases: u32, prepare: Prepare) {
             });
             let result = tokio::task::block_in_place(|| {
                 runner.run(&workload(), |workload| {
-                    let after = tokio::runtime::Handle::current().block_on(round(site, &workload));
+                    let after = tokio::runtime::Handle::current().block_on(async {
+                        match (process, configured.get()) {
+                            (Process::New, Some(config)) => {
+                                round(site, &Driver::new(config.clone()), &workload).await
+                            }
+                            _ => round(site, &site.driver, &workload).await,
+                        }
+                    });
                     prop_assert_eq!(&after, &start);
                     Ok(())
                 })
@@ -149,7 +169,7 @@ fn at_random(test: &str, cases: u32, prepare: Prepare) {
 }
 
 /// Does what a test does, resets, and looks.
-async fn round(site: &Site, workload: &[(Vec<String>, bool)]) -> String {
+async fn round(site: &Site, driver: &Driver, workload: &[(Vec<String>, bool)]) -> String {
     let client = site.connect().await;
     for (statements, is_committed) in workload {
         client.batch_execute("BEGIN").await.unwrap();
@@ -165,17 +185,25 @@ async fn round(site: &Site, workload: &[(Vec<String>, bool)]) -> String {
         drop(client.batch_execute(end).await);
     }
     drop(client);
-    site.driver.release(&site.target).await;
-    site.prepare().await;
+    driver
+        .prepare(&site.target)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.report()));
+    driver.release(&site.target).await;
     dump(&site.connect().await).await
 }
 
 #[test]
 fn baselines_are_restored() {
-    at_random("random_baseline", 150, Prepare::Baseline);
+    at_random("random_baseline", 150, Prepare::Baseline, Process::Same);
 }
 
 #[test]
 fn truncated_stays_truncated() {
-    at_random("random_truncate", 60, Prepare::Truncate);
+    at_random("random_truncate", 60, Prepare::Truncate, Process::Same);
+}
+
+#[test]
+fn first_prepares_of_processes_are_as_exact() {
+    at_random("random_new", 100, Prepare::Baseline, Process::New);
 }

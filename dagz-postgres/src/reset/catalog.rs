@@ -33,6 +33,17 @@ WHERE c.relpersistence <> 't'
                   AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY c.oid";
 
+/// The tables whose files are empty, so that there is no row in them, not even of a transaction
+/// that is open. Needs a superuser; tells none while another session has a transaction open, which
+/// might write, and commit, before the probe looks.
+const UNFILLED: &str = "
+SELECT t.oid FROM dagz.tables t
+WHERE (pg_stat_file(pg_relation_filepath(t.oid), true)).size = 0
+  AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) a
+                  WHERE a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
+                    AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
+                    AND a.xact_start IS NOT NULL)";
+
 /// The columns of a table that can be written, quoted and in order.
 pub(super) const COLUMNS: &str = "
 SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) FROM pg_attribute
@@ -158,6 +169,13 @@ impl Catalog {
                 Loaded::Catalog(Box::new(catalog))
             }),
         )
+    }
+
+    /// The tables that certainly are empty; `None` where the role may not know.
+    pub(super) async fn unfilled(client: &Client) -> Option<Vec<u32>> {
+        let messages = client.simple_query(UNFILLED).await.ok()?;
+        let rows = results(messages);
+        rows.first()?.iter().map(|row| number(row, 0)).collect()
     }
 
     fn from_results(results: &[Vec<SimpleQueryRow>]) -> Option<Self> {

@@ -35,6 +35,8 @@ pub(crate) struct Keeper {
     lock: Statement,
     truncate: Option<Probe>,
     baseline: Option<Probe>,
+    /// The tables that were empty for certain when it was opened; for the reset that opened it.
+    unfilled: Option<Vec<u32>>,
     is_locked: bool,
 }
 
@@ -72,14 +74,22 @@ impl Keeper {
             Err(error) => return Err(error),
         };
         let unusable = |error| probe::failed(target.name(), error);
-        let (set, lock, catalog) = join3(
-            client.batch_execute(SESSION_SETTINGS),
-            lock::prepare(&client),
-            Catalog::load(&client, target.name(), server.major()),
+        // In this order, in one round trip. Which tables are unfilled is known only under the lock.
+        let ((set, lock, is_locked), (catalog, unfilled)) = join(
+            join3(
+                client.batch_execute(SESSION_SETTINGS),
+                lock::prepare(&client),
+                lock::take_if_free(&client),
+            ),
+            join(
+                Catalog::load(&client, target.name(), server.major()),
+                Catalog::unfilled(&client),
+            ),
         )
         .await;
         set.map_err(unusable)?;
         let lock = lock.map_err(unusable)?;
+        let is_locked = is_locked.map_err(unusable)?;
         match catalog? {
             Loaded::Catalog(catalog) => {
                 let owner = provision::owner_of(
@@ -95,7 +105,8 @@ impl Keeper {
                         lock,
                         truncate: None,
                         baseline: None,
-                        is_locked: false,
+                        unfilled: unfilled.filter(|_| is_locked),
+                        is_locked,
                     }))),
                     owner if owner.is_ours() => ruin(client, &lock, target).await,
                     owner => Err(owner.refusal("reset", target.name())),
@@ -121,12 +132,14 @@ impl Keeper {
     ) -> Result<Outcome, Failure> {
         let config = driver.config();
         let database = target.name();
+        // Taken whatever happens: a later reset must not believe it.
+        let mut unfilled = self.unfilled.take();
         if mode == Prepare::None {
             self.take_lock(database).await?;
             return Ok(Outcome::Clean);
         }
         for _ in 0..ROUNDS {
-            match self.learn(driver, target, mode).await? {
+            match self.learn(driver, target, mode, unfilled.take()).await? {
                 Learnt::Known => {}
                 Learnt::Locked => continue,
                 Learnt::Rebuild(reason) => return Ok(Outcome::Rebuild(reason)),
@@ -186,14 +199,16 @@ impl Keeper {
         ))
     }
 
-    /// Makes the probe for `mode`, if there is none yet.
+    /// Makes the probe for `mode`, if there is none that can be used; one that passes over the
+    /// `unfilled` tables if they are known.
     async fn learn(
         &mut self,
         driver: &Driver,
         target: &Target,
         mode: Prepare,
+        unfilled: Option<Vec<u32>>,
     ) -> Result<Learnt, Failure> {
-        if self.probe(mode).is_some() {
+        if self.probe(mode).is_some_and(|probe| !probe.is_once()) {
             return Ok(Learnt::Known);
         }
         let (config, database) = (driver.config(), target.name());
@@ -205,10 +220,13 @@ impl Keeper {
             // planning the probe costs five times what running it does.
             settings.push_str("SET session_replication_role = replica");
         }
-        let (set, made) = join(
-            self.client.batch_execute(&settings),
-            Probe::new(&self.client, &self.catalog, mode, &config.keep_tables),
-        )
+        let (set, made) = join(self.client.batch_execute(&settings), async {
+            let (catalog, keep_tables) = (&self.catalog, &config.keep_tables);
+            match unfilled {
+                Some(unfilled) => Ok(Probe::once(catalog, mode, keep_tables, &unfilled)),
+                None => Probe::new(&self.client, catalog, mode, keep_tables).await,
+            }
+        })
         .await;
         let failed = |error| Failure::of(error, |error| probe::failed(database, error));
         set.map_err(failed)?;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dagz_core::{Error, ErrorKind};
 use futures_util::FutureExt;
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
 use super::Failure;
 use crate::error;
@@ -27,6 +27,15 @@ pub(super) async fn prepare(client: &Client) -> Result<Statement, tokio_postgres
             KEY.0, KEY.1
         ))
         .await
+}
+
+/// Takes the lock if it is free, and says whether it did, without a statement for it.
+pub(super) async fn take_if_free(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let statement = format!("SELECT pg_try_advisory_lock({}, {})", KEY.0, KEY.1);
+    let messages = client.simple_query(&statement).await?;
+    Ok(messages
+        .iter()
+        .any(|message| matches!(message, SimpleQueryMessage::Row(row) if row.get(0) == Some("t"))))
 }
 
 /// Enqueues giving the lock back, without waiting for it: whoever wants it next waits a little,

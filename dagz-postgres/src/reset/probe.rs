@@ -1,11 +1,11 @@
 //! Finds what an earlier test left, by one prepared statement.
 //!
-//! The statement is written once per kept connection from the [`Catalog`] and answers in one row:
-//! whose the database is, who else is in it, whether the schema changed, and which tables and
+//! The statement is written once per kept connection from the [`Catalog`], but for its first run,
+//! and answers in one row: whose the database is, who else is in it, whether the schema changed, and which tables and
 //! sequences differ from the start state. `reset/repair.rs` acts on its [`Findings`].
 
 use dagz_core::{ErrorKind, Result};
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Row, Statement, types::Type};
 
 use super::{
     baseline::{EVENT_TRIGGER_STATE, SETTINGS_STATE},
@@ -16,10 +16,20 @@ use crate::{Prepare, error, sql};
 
 /// The start state that a database is compared with, and the statement that compares.
 pub(super) struct Probe {
-    statement: Statement,
+    how: How,
+    /// Which of the tables are looked into, as indexes.
+    probed: Vec<usize>,
     pub(super) tables: Vec<ProbedTable>,
     pub(super) sequences: Vec<ProbedSequence>,
     has_prepared: bool,
+}
+
+enum How {
+    /// A statement that is kept, for all tables.
+    Prepared(Statement),
+    /// Text that is run once, for those tables that may have rows: planning is what the first
+    /// probe of a connection costs, and most tables of most schemas no test writes to.
+    Once(String),
 }
 
 /// A table and what it should hold.
@@ -83,18 +93,45 @@ impl Probe {
     ) -> Result<Self, tokio_postgres::Error> {
         let tables = tables(catalog, prepare, keep_tables);
         let sequences = sequences(catalog, prepare, keep_tables);
-        let statement = client
-            .prepare_typed(
-                &statement(catalog, &tables, &sequences),
-                &[tokio_postgres::types::Type::TEXT],
-            )
-            .await?;
+        let probed: Vec<_> = (0..tables.len()).collect();
+        let text = statement(catalog, &tables, &probed, &sequences);
+        let statement = client.prepare_typed(&text, &[Type::TEXT]).await?;
         Ok(Self {
-            statement,
+            how: How::Prepared(statement),
+            probed,
             tables,
             sequences,
             has_prepared: catalog.has_prepared,
         })
+    }
+
+    /// A probe that passes over the `unfilled` tables, to be run once and at once.
+    pub(super) fn once(
+        catalog: &Catalog,
+        prepare: Prepare,
+        keep_tables: &[String],
+        unfilled: &[u32],
+    ) -> Self {
+        let tables = tables(catalog, prepare, keep_tables);
+        let sequences = sequences(catalog, prepare, keep_tables);
+        let probed: Vec<_> = (0..tables.len())
+            .filter(|index| {
+                let table = &tables[*index];
+                table.start != TableStart::Empty || !unfilled.contains(&table.oid)
+            })
+            .collect();
+        Self {
+            how: How::Once(statement(catalog, &tables, &probed, &sequences)),
+            probed,
+            tables,
+            sequences,
+            has_prepared: catalog.has_prepared,
+        }
+    }
+
+    /// Whether it must not be run again.
+    pub(super) fn is_once(&self) -> bool {
+        matches!(self.how, How::Once(_))
     }
 
     /// Looks, on behalf of the test of this tag.
@@ -103,7 +140,10 @@ impl Probe {
         client: &Client,
         tag: &str,
     ) -> Result<Option<Findings>, tokio_postgres::Error> {
-        let row = client.query_opt(&self.statement, &[&tag]).await?;
+        let row = match &self.how {
+            How::Prepared(statement) => client.query_opt(statement, &[&tag]).await?,
+            How::Once(text) => client.query_typed_opt(text, &[(&tag, Type::TEXT)]).await?,
+        };
         row.map(|row| self.findings(&row)).transpose()
     }
 
@@ -124,7 +164,7 @@ impl Probe {
             tables: tables
                 .into_iter()
                 .enumerate()
-                .filter_map(|(index, size)| Some((index, size?)))
+                .filter_map(|(index, size)| Some((self.probed[index], size?)))
                 .collect(),
             sequences: sequences
                 .into_iter()
@@ -203,7 +243,12 @@ fn sequences(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec
         .collect()
 }
 
-fn statement(catalog: &Catalog, tables: &[ProbedTable], sequences: &[ProbedSequence]) -> String {
+fn statement(
+    catalog: &Catalog,
+    tables: &[ProbedTable],
+    probed: &[usize],
+    sequences: &[ProbedSequence],
+) -> String {
     let database = catalog.database;
     let leftovers = sessions::is_leftover("a", "$1");
     let prepared = if catalog.has_prepared {
@@ -223,7 +268,10 @@ fn statement(catalog: &Catalog, tables: &[ProbedTable], sequences: &[ProbedSeque
               WHEN s.event_triggers <> {EVENT_TRIGGER_STATE} THEN 'the event triggers differ' \
               WHEN s.settings <> {SETTINGS_STATE} THEN 'ALTER DATABASE … SET' END"
     );
-    let tables: Vec<_> = tables.iter().map(table_expression).collect();
+    let tables: Vec<_> = probed
+        .iter()
+        .map(|index| table_expression(&tables[*index]))
+        .collect();
     let sequences: Vec<_> = sequences
         .iter()
         .map(|sequence| {
