@@ -8,7 +8,7 @@ mod text;
 
 use std::future::Future;
 
-use dagz_core::{Access, Endpoint, Result, Route, Target};
+use dagz_core::{Access, Endpoint, Error, ErrorKind, Result, Route, Target};
 use tokio_postgres::{
     Client, Connection, Socket,
     config::Host,
@@ -90,7 +90,7 @@ where
 pub async fn reroute_url(url: &str) -> Result<String> {
     let config = parse(url)?;
     let route = dagz_core::resolve(driver::NAME, access(&config)).await?;
-    Ok(rerouted_text(url, &config, &route))
+    rerouted_text(url, &config, &route)
 }
 
 /// [`reroute_url`] for code that is not async; may be called inside a runtime.
@@ -100,7 +100,7 @@ pub async fn reroute_url(url: &str) -> Result<String> {
 pub fn reroute_url_blocking(url: &str) -> Result<String> {
     let config = parse(url)?;
     let route = dagz_core::resolve_blocking(driver::NAME, access(&config))?;
-    Ok(rerouted_text(url, &config, &route))
+    rerouted_text(url, &config, &route)
 }
 
 /// A connection string as tokio-postgres understands it.
@@ -125,11 +125,21 @@ pub(crate) fn rerouted(config: &tokio_postgres::Config, route: &Route) -> tokio_
     }
 }
 
-fn rerouted_text(url: &str, config: &tokio_postgres::Config, route: &Route) -> String {
-    match route.target() {
-        Some(target) => text::edited(url, config, route.name(), &application_name(target)),
-        None => url.to_owned(),
-    }
+fn rerouted_text(url: &str, config: &tokio_postgres::Config, route: &Route) -> Result<String> {
+    let Some(target) = route.target() else {
+        return Ok(url.to_owned());
+    };
+    text::edited(url, config, route.name(), &application_name(target)).ok_or_else(|| {
+        Error::new(
+            ErrorKind::InvalidName,
+            format!(
+                "the connection string for database `{}` cannot be rerouted to `{}` on {}: tokio-postgres stops reading it before its end; write it as a URL",
+                target.base(),
+                target.name(),
+                target.worker()
+            ),
+        )
+    })
 }
 
 /// `config` for database `name`, called `application_name` unless it has a name already.

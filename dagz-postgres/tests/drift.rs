@@ -49,12 +49,12 @@ fn changes_of_the_schema_are_undone() {
                     "ALTER TABLE item ADD COLUMN colour text",
                     "DROP TABLE item CASCADE",
                     "DROP SCHEMA public CASCADE; CREATE SCHEMA public",
-                    "DROP SCHEMA dagz CASCADE",
+                    "DROP SCHEMA dagz_baseline CASCADE",
                     "ALTER TABLE item RENAME TO thing",
                     "INSERT INTO item (name) VALUES ('x'); REFRESH MATERIALIZED VIEW totals",
                     "CREATE INDEX ON item (name)",
                     "CREATE FUNCTION f() RETURNS integer LANGUAGE sql AS 'SELECT 1'",
-                    "CREATE EVENT TRIGGER mine ON sql_drop EXECUTE FUNCTION dagz.note_drop()",
+                    "CREATE EVENT TRIGGER mine ON sql_drop EXECUTE FUNCTION dagz_baseline.note_drop()",
                     &format!(
                         "ALTER DATABASE \"{}\" SET work_mem = '5MB'",
                         site.target.name()

@@ -76,7 +76,7 @@ fn a_repair_is_done_once() {
     at_site("repair_once", with_schema, async |site: &Site| {
         site.init().await;
         let client = site.connect_as("app").await;
-        let state = "SELECT (SELECT mark FROM dagz.state), (SELECT xmin FROM country WHERE code = 'at'), \
+        let state = "SELECT (SELECT mark FROM dagz_baseline.state), (SELECT xmin FROM country WHERE code = 'at'), \
              (SELECT xmin FROM country WHERE code = 'de')";
         let mut states = vec![rows(&client, state).await];
         let update = "UPDATE country SET name = 'other' WHERE code = 'at'";

@@ -1,4 +1,4 @@
-//! Records a database's start state inside it, in a schema called `dagz`.
+//! Records a database's start state inside it, in a schema called `dagz_baseline`.
 //!
 //! Everything recorded there is copied along when the database is a template: the rows of tables
 //! that are not empty, the state of the sequences, and a transaction id, the *mark*, after which
@@ -14,14 +14,16 @@ use crate::{error, sql};
 /// Tells dagz's own schema from one that an application happens to call the same.
 const SCHEMA_COMMENT: &str = "start state of this database, kept by dagz";
 
+/// Not called `dagz`, as a role may be: a schema of a role's own name comes first in its search path,
+/// and would catch what the role's tests create.
 const SCHEMA: &str = "
-CREATE SCHEMA dagz;
-CREATE TABLE dagz.tables (oid oid, schema text, name text, is_view boolean, rows bigint);
-CREATE TABLE dagz.sequences (
+CREATE SCHEMA dagz_baseline;
+CREATE TABLE dagz_baseline.tables (oid oid, schema text, name text, is_view boolean, rows bigint);
+CREATE TABLE dagz_baseline.sequences (
     oid oid, schema text, name text, start bigint, owner oid, last_value bigint, is_called boolean
 );
-CREATE TABLE dagz.drift (command text NOT NULL, object text);
-CREATE TABLE dagz.state (
+CREATE TABLE dagz_baseline.drift (command text NOT NULL, object text);
+CREATE TABLE dagz_baseline.state (
     mark xid8 NOT NULL,
     watched boolean NOT NULL,
     event_triggers text NOT NULL,
@@ -36,22 +38,22 @@ CREATE TABLE dagz.state (
 /// Notes changes of the schema, transactionally: one that is rolled back leaves no note, and
 /// neither do temporary objects.
 const EVENT_TRIGGERS: &str = "
-CREATE FUNCTION dagz.note_command() RETURNS event_trigger
+CREATE FUNCTION dagz_baseline.note_command() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO dagz.drift (command, object)
+    INSERT INTO dagz_baseline.drift (command, object)
     SELECT command_tag, object_identity FROM pg_event_trigger_ddl_commands()
     WHERE schema_name IS DISTINCT FROM 'pg_temp' LIMIT 1;
 END $$;
-CREATE FUNCTION dagz.note_drop() RETURNS event_trigger
+CREATE FUNCTION dagz_baseline.note_drop() RETURNS event_trigger
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 BEGIN
-    INSERT INTO dagz.drift (command, object)
+    INSERT INTO dagz_baseline.drift (command, object)
     SELECT tg_tag, object_identity FROM pg_event_trigger_dropped_objects()
     WHERE original AND NOT is_temporary LIMIT 1;
 END $$;
-CREATE EVENT TRIGGER dagz_command ON ddl_command_end EXECUTE FUNCTION dagz.note_command();
-CREATE EVENT TRIGGER dagz_drop ON sql_drop EXECUTE FUNCTION dagz.note_drop();
+CREATE EVENT TRIGGER dagz_command ON ddl_command_end EXECUTE FUNCTION dagz_baseline.note_command();
+CREATE EVENT TRIGGER dagz_drop ON sql_drop EXECUTE FUNCTION dagz_baseline.note_drop();
 ALTER EVENT TRIGGER dagz_command ENABLE ALWAYS;
 ALTER EVENT TRIGGER dagz_drop ENABLE ALWAYS;
 ";
@@ -97,18 +99,18 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
     drop_former(client, name).await?;
     client
         .batch_execute(&format!(
-            "{SCHEMA} COMMENT ON SCHEMA dagz IS {}",
+            "{SCHEMA} COMMENT ON SCHEMA dagz_baseline IS {}",
             sql::literal(SCHEMA_COMMENT)
         ))
         .await
         .map_err(failed)?;
     client
         .batch_execute(&format!(
-            "INSERT INTO dagz.tables {TABLES}; INSERT INTO dagz.sequences {SEQUENCES}"
+            "INSERT INTO dagz_baseline.tables {TABLES}; INSERT INTO dagz_baseline.sequences {SEQUENCES}"
         ))
         .await
         .map_err(failed)?;
-    let list = |table| format!("SELECT oid, schema, name FROM dagz.{table} ORDER BY oid");
+    let list = |table| format!("SELECT oid, schema, name FROM dagz_baseline.{table} ORDER BY oid");
     for row in client.query(&list("tables"), &[]).await.map_err(failed)? {
         let (oid, table) = relation(&row);
         copy_table(client, oid, &table).await.map_err(failed)?;
@@ -122,7 +124,7 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
         .map(|row| {
             let (oid, sequence) = relation(row);
             format!(
-                "UPDATE dagz.sequences SET (last_value, is_called) = (SELECT last_value, is_called FROM {sequence}) \
+                "UPDATE dagz_baseline.sequences SET (last_value, is_called) = (SELECT last_value, is_called FROM {sequence}) \
                  WHERE oid = {oid};"
             )
         })
@@ -142,7 +144,7 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
     };
     client
         .batch_execute(&format!(
-            "INSERT INTO dagz.state SELECT pg_current_xact_id(), {is_watched}, {EVENT_TRIGGER_STATE}, \
+            "INSERT INTO dagz_baseline.state SELECT pg_current_xact_id(), {is_watched}, {EVENT_TRIGGER_STATE}, \
              {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {COUNTS}, {TRIGGERS};
              COMMIT"
         ))
@@ -154,7 +156,7 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
 async fn drop_former(client: &Client, name: &str) -> Result<()> {
     let comment = client
         .query_opt(
-            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'dagz'",
+            "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = 'dagz_baseline'",
             &[],
         )
         .await
@@ -169,7 +171,7 @@ async fn drop_former(client: &Client, name: &str) -> Result<()> {
     match comment {
         None => Ok(()),
         Some(Some(comment)) if comment == SCHEMA_COMMENT => client
-            .batch_execute("DROP SCHEMA dagz CASCADE")
+            .batch_execute("DROP SCHEMA dagz_baseline CASCADE")
             .await
             .map_err(|error| {
                 error::statement(
@@ -181,7 +183,7 @@ async fn drop_former(client: &Client, name: &str) -> Result<()> {
         Some(_) => Err(Error::new(
             ErrorKind::Refused,
             format!(
-                "refusing to record a start state in database `{name}`: it has a schema `dagz` that dagz did not make; rename that schema"
+                "refusing to record a start state in database `{name}`: it has a schema `dagz_baseline` that dagz did not make; rename that schema"
             ),
         )),
     }
@@ -212,8 +214,8 @@ async fn copy_table(client: &Client, oid: u32, table: &str) -> Result<(), tokio_
         .unwrap_or_default();
     client
         .batch_execute(&format!(
-            "CREATE TABLE dagz.baseline_{oid} AS SELECT {columns} FROM ONLY {table}; \
-             UPDATE dagz.tables SET rows = (SELECT count(*) FROM dagz.baseline_{oid}) WHERE oid = {oid}"
+            "CREATE TABLE dagz_baseline.rows_{oid} AS SELECT {columns} FROM ONLY {table}; \
+             UPDATE dagz_baseline.tables SET rows = (SELECT count(*) FROM dagz_baseline.rows_{oid}) WHERE oid = {oid}"
         ))
         .await
 }

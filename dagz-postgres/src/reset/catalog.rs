@@ -11,24 +11,24 @@ use tokio_postgres::{Client, SimpleQueryMessage, SimpleQueryRow};
 
 use crate::error;
 
-/// Rows of `dagz.tables`, as yet without their number of rows.
+/// Rows of `dagz_baseline.tables`, as yet without their number of rows.
 pub(super) const TABLES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'm', NULL
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE (c.relkind = 'r' OR c.relkind = 'm' AND c.relispopulated) AND c.relpersistence <> 't'
-  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz')
+  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz_baseline')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                   AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY c.oid";
 
-/// Rows of `dagz.sequences`, as yet without their state.
+/// Rows of `dagz_baseline.sequences`, as yet without their state.
 pub(super) const SEQUENCES: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, s.seqstart,
        (SELECT d.refobjid FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid
         AND d.refclassid = 'pg_class'::regclass AND d.deptype IN ('a', 'i') LIMIT 1), NULL, NULL
 FROM pg_sequence s JOIN pg_class c ON c.oid = s.seqrelid JOIN pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relpersistence <> 't'
-  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz')
+  AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz_baseline')
   AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass
                   AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY c.oid";
@@ -37,7 +37,7 @@ ORDER BY c.oid";
 /// that is open. Needs a superuser; tells none while another session has a transaction open, which
 /// might write, and commit, before the probe looks.
 const UNFILLED: &str = "
-SELECT t.oid FROM dagz.tables t
+SELECT t.oid FROM dagz_baseline.tables t
 WHERE (pg_stat_file(pg_relation_filepath(t.oid), true)).size = 0
   AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) a
                   WHERE a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -149,9 +149,9 @@ impl Catalog {
             "SELECT d.oid, d.datconnlimit, shobj_description(d.oid, 'pg_database'), {may_replicate}, \
                     current_setting('max_prepared_transactions')::int > 0 \
              FROM pg_database d WHERE d.datname = current_database();
-             SELECT watched, large_objects, has_always_triggers, has_triggers FROM dagz.state;
-             SELECT oid, schema, name, is_view, rows FROM dagz.tables;
-             SELECT oid, schema, name, start, owner, last_value, is_called FROM dagz.sequences"
+             SELECT watched, large_objects, has_always_triggers, has_triggers FROM dagz_baseline.state;
+             SELECT oid, schema, name, is_view, rows FROM dagz_baseline.tables;
+             SELECT oid, schema, name, start, owner, last_value, is_called FROM dagz_baseline.sequences"
         );
         let messages = match client.simple_query(&query).await {
             Ok(messages) => messages,

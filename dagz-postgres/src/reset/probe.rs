@@ -258,7 +258,7 @@ fn statement(
     };
     // The first reason that holds; NULL where none does.
     let noted = if catalog.is_watched {
-        "WHEN EXISTS (SELECT FROM dagz.drift) THEN (SELECT concat_ws(' ', command, object) FROM dagz.drift LIMIT 1)"
+        "WHEN EXISTS (SELECT FROM dagz_baseline.drift) THEN (SELECT concat_ws(' ', command, object) FROM dagz_baseline.drift LIMIT 1)"
             .to_owned()
     } else {
         format!("WHEN s.catalogs IS DISTINCT FROM {COUNTS} OR {NEWER} THEN 'the catalogs differ'")
@@ -287,7 +287,7 @@ fn statement(
                 {prepared}, {drift}, \
                 (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata), \
                 ARRAY[{}]::bigint[], ARRAY[{}]::boolean[] \
-         FROM (SELECT *, age(mark::xid) AS age FROM dagz.state OFFSET 0) s",
+         FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s",
         tables.join(", "),
         sequences.join(", ")
     )

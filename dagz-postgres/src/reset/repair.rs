@@ -81,7 +81,7 @@ pub(super) async fn plan(
     }
     // What this transaction wrote is the start state: nothing of it is newer than the mark.
     if !seeded.is_empty() || !truncated.is_empty() && !catalog.is_watched {
-        batch.push_str("UPDATE dagz.state SET mark = pg_current_xact_id();");
+        batch.push_str("UPDATE dagz_baseline.state SET mark = pg_current_xact_id();");
     }
     Ok(Plan::Batch(batch))
 }
@@ -134,14 +134,14 @@ async fn restore(client: &Client, batch: &mut String, table: &ProbedTable) -> Re
     let (which, missing) = match key {
         // What is left after this are rows that nobody touched, so the key tells what is missing.
         Some(key) => (
-            " WHERE age(xmin) < (SELECT age(mark::xid) FROM dagz.state)",
+            " WHERE age(xmin) < (SELECT age(mark::xid) FROM dagz_baseline.state)",
             format!(" b WHERE NOT EXISTS (SELECT FROM ONLY {name} t WHERE {key})"),
         ),
         None => ("", String::new()),
     };
     let _ = write!(
         batch,
-        "DELETE FROM ONLY {name}{which}; INSERT INTO {name}{list} SELECT {columns} FROM dagz.baseline_{oid}{missing};"
+        "DELETE FROM ONLY {name}{which}; INSERT INTO {name}{list} SELECT {columns} FROM dagz_baseline.rows_{oid}{missing};"
     );
     Ok(())
 }

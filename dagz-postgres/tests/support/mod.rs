@@ -176,7 +176,7 @@ pub(crate) async fn dump(client: &Client) -> String {
             "SELECT c.relkind::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
              FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relkind IN ('r', 'm', 'S') AND c.relpersistence <> 't' \
-               AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz') \
+               AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname NOT IN ('information_schema', 'dagz_baseline') \
              ORDER BY 2",
             &[],
         )
