@@ -186,6 +186,10 @@ fn without_migrations_the_base_is_copied_or_missed() {
         "copied_base",
         |config| config,
         async |site: &Site| {
+            let admin = connect(&config("postgres")).await;
+            let drop_base = format!("DROP DATABASE IF EXISTS \"{}\" WITH (FORCE)", site.base);
+            // An earlier run of this test may have failed.
+            admin.batch_execute(&drop_base).await.unwrap();
             let error = site.driver.worker_init(&site.target).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Settings);
             let report = error.report().to_string();
@@ -262,8 +266,13 @@ fn a_user_s_own_database_is_adopted_and_made_again_after_drift() {
                 let driver = inner.get().expect("the driver is there by now").clone();
                 async move {
                     let admin = connect(&support::config("postgres")).await;
-                    let create = format!("CREATE DATABASE \"{}\"", target.name());
-                    admin.batch_execute(&create).await?;
+                    for statement in [
+                        // An earlier run of this test may have failed before adopting it.
+                        format!("DROP DATABASE IF EXISTS \"{}\"", target.name()),
+                        format!("CREATE DATABASE \"{}\"", target.name()),
+                    ] {
+                        admin.batch_execute(&statement).await?;
+                    }
                     connect(&at)
                         .await
                         .batch_execute(

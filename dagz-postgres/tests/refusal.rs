@@ -91,6 +91,7 @@ fn a_renamed_database_is_not_ours_any_more() {
         rows(&admin, &sessions).await;
         let renamed = format!("{name}_mine");
         for statement in [
+            format!("DROP DATABASE IF EXISTS \"{renamed}\""),
             format!("ALTER DATABASE \"{name}\" RENAME TO \"{renamed}\""),
             // Its name is taken by another one of ours, which stays as it is.
             format!("DROP DATABASE IF EXISTS \"{name}\""),

@@ -56,13 +56,15 @@ const OID: &str = "SELECT oid FROM pg_database WHERE datname = current_database(
 
 /// Does something, resets, and tells whether the database was made anew for it.
 async fn after(site: &Site, statements: &str) -> bool {
-    let client = site.connect().await;
+    // As the role that owns everything: it may end no session of a superuser.
+    let config = site.config().user(ROLE).password("restricted").clone();
+    let client = connect(&config).await;
     let (oid, start) = (rows(&client, OID).await, dump(&client).await);
     client.batch_execute(statements).await.unwrap();
     drop(client);
     site.driver.release(&site.target).await;
     site.prepare().await;
-    let client = site.connect().await;
+    let client = connect(&config).await;
     assert_eq!(dump(&client).await, start, "{statements}");
     rows(&client, OID).await != oid
 }

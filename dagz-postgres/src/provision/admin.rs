@@ -18,6 +18,9 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(300);
 /// How long a template may be busy, beyond the five seconds that Postgres itself waits.
 const TEMPLATE_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a session that dagz may not end can take to close.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
+
 /// What `pg_database` says of a database.
 #[derive(Clone, Debug)]
 pub(crate) struct Row {
@@ -317,20 +320,39 @@ impl<'a> Admin<'a> {
             // One of these would block the drop for good.
             crate::reset::roll_back_prepared(fence).await?;
         }
-        self.client
-            .batch_execute(&format!(
-                "DROP DATABASE IF EXISTS {} WITH (FORCE)",
-                sql::identifier(name)
-            ))
-            .await
-            .map_err(|error| {
-                self.failed(
-                    format!("cannot drop database `{name}` at `{}`", self.server.shown()),
-                    error,
-                )
-            })?;
+        let statement = format!(
+            "DROP DATABASE IF EXISTS {} WITH (FORCE)",
+            sql::identifier(name)
+        );
+        let started = Instant::now();
+        loop {
+            match self.client.batch_execute(&statement).await {
+                Ok(()) => break,
+                // Sessions of stronger roles cannot be ended, but may be closing just now.
+                Err(error)
+                    if error::has_code(&error, &SqlState::INSUFFICIENT_PRIVILEGE)
+                        && started.elapsed() < CLOSING_PATIENCE =>
+                {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                Err(error) => return Err(self.not_dropped(name, error)),
+            }
+        }
         drop(fence);
         Ok(())
+    }
+
+    fn not_dropped(&self, name: &str, error: tokio_postgres::Error) -> Error {
+        let endpoint = self.server.shown();
+        let message = if error::has_code(&error, &SqlState::INSUFFICIENT_PRIVILEGE) {
+            format!(
+                "user `{}` may not drop database `{name}` at `{endpoint}`: close the sessions of other roles in it, and see who owns it",
+                self.server.user()
+            )
+        } else {
+            format!("cannot drop database `{name}` at `{endpoint}`")
+        };
+        self.failed(message, error)
     }
 
     /// Drops the template `name`, which the caller has proved to be dagz's own.

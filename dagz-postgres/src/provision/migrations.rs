@@ -16,7 +16,7 @@ use tokio_postgres::error::ErrorPosition;
 use crate::{Config, config::Migrate, server::Server};
 
 /// Changes whenever a template of an earlier dagz must not be used any more.
-const FORMAT: &str = "dagz template 3";
+const FORMAT: &str = "dagz template 4";
 
 /// One SQL file, by the name that orders it.
 pub(super) struct Migration {
