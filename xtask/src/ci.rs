@@ -243,7 +243,7 @@ fn features(context: &mut Context<'_>) -> Result<Note> {
 
 /// Without advisories: they change without us, and need the network.
 fn deny(context: &mut Context<'_>) -> Result<Note> {
-    let program = tools::ready("cargo-deny")?;
+    let program = tools::ready(&tools::DENY)?;
     let words = ["--all-features", "check", "licenses", "bans", "sources"];
     eprintln!("cargo deny {}", words.join(" "));
     let mut command = std::process::Command::new(program);

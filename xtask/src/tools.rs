@@ -13,16 +13,37 @@ use crate::process::{self, Stream};
 use crate::progress::Progress;
 use crate::workspace;
 
-/// The program of `name`, for example `cargo-nextest`, installed first where it is missing.
-pub(crate) fn ready(name: &str) -> Result<PathBuf> {
+/// A cargo subcommand from the registry.
+#[derive(Debug)]
+pub(crate) struct Tool {
+    /// Of the package and of the program.
+    name: &'static str,
+    /// More words for `cargo install`.
+    options: &'static [&'static str],
+}
+
+/// Runs tests, each in a process of its own. Built without what updates it and what speaks to DTrace.
+pub(crate) const NEXTEST: Tool = Tool {
+    name: "cargo-nextest",
+    options: &["--no-default-features"],
+};
+
+/// Checks licences, duplicates and sources of dependencies.
+pub(crate) const DENY: Tool = Tool {
+    name: "cargo-deny",
+    options: &[],
+};
+
+/// The program of `tool`, installed first where it is missing.
+pub(crate) fn ready(tool: &Tool) -> Result<PathBuf> {
     let cache = cache()?;
-    let installed = cache.join("bin").join(name);
-    for candidate in [Path::new(name), &installed] {
+    let installed = cache.join("bin").join(tool.name);
+    for candidate in [Path::new(tool.name), &installed] {
         if runs(candidate) {
             return Ok(candidate.to_path_buf());
         }
     }
-    install(name, &cache)?;
+    install(tool, &cache)?;
     ensure!(
         runs(&installed),
         "`{}` was installed but does not run",
@@ -52,12 +73,14 @@ fn cache() -> Result<PathBuf> {
     Ok(cache)
 }
 
-fn install(name: &str, cache: &Path) -> Result<()> {
+fn install(tool: &Tool, cache: &Path) -> Result<()> {
+    let name = tool.name;
     let build = cache.join(format!("build-{name}"));
     let mut command = workspace::cargo(cache);
     command
         .args(["install", "--locked", name, "--root"])
         .arg(cache)
+        .args(tool.options)
         .env("CARGO_TARGET_DIR", &build)
         .env("CARGO_TERM_COLOR", "never")
         // Built once and run for seconds: what counts is the time to build it.

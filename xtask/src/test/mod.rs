@@ -103,7 +103,7 @@ pub(crate) fn run_tests(
         }
         Runner::Nextest => {
             let cargo = command.get_program().to_owned();
-            let mut nextest = std::process::Command::new(tools::ready("cargo-nextest")?);
+            let mut nextest = std::process::Command::new(tools::ready(&tools::NEXTEST)?);
             nextest.current_dir(root).env("CARGO", cargo);
             workspace::forget_own_package(&mut nextest);
             // A crate whose tests are all documentation has none here.
