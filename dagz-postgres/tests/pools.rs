@@ -4,14 +4,11 @@
 
 mod support;
 
-use std::{
-    sync::{Mutex, Once, mpsc},
-    thread,
-};
+use std::sync::Once;
 
-use dagz_core::Scope;
+use dagz_core::{Scope, Worker};
 use dagz_postgres::{Config, RerouteExt, configure, deadpool::guard};
-use deadpool_postgres::{Manager, Pool};
+use deadpool_postgres::{Hook, Manager, Pool, PoolBuilder};
 use support::{base, config, run};
 use tokio_postgres::NoTls;
 
@@ -62,40 +59,48 @@ fn deadpool_configurations_are_rerouted() {
 
 #[test]
 fn a_pool_of_another_worker_is_refused() {
-    let first = enter("pools::first");
+    let scope = enter("pools::second");
     run(async {
         let config = config(&base("pools")).reroute().await.unwrap();
-        let pool = Pool::builder(Manager::new(config.clone(), NoTls))
-            .pre_recycle(guard(&config))
-            .post_create(guard(&config))
-            .build()
-            .unwrap();
-        database(&pool).await;
-        database(&pool).await;
+        // What a test on a worker that this run need not even have would have made its pool from.
+        let mut elsewhere = config.clone();
+        let other = Worker::new(scope.scope().worker().number() + 1);
+        let database_of_other = format!("{}_{other}", base("pools"));
+        elsewhere.dbname(&database_of_other);
+        let pool = |guarded: &tokio_postgres::Config,
+                    builder: fn(PoolBuilder, Hook) -> PoolBuilder| {
+            let manager = Manager::new(config.clone(), NoTls);
+            builder(Pool::builder(manager), guard(guarded))
+                .build()
+                .unwrap()
+        };
+        let (created, recycled): (fn(PoolBuilder, Hook) -> _, fn(PoolBuilder, Hook) -> _) =
+            (PoolBuilder::post_create, PoolBuilder::pre_recycle);
 
-        // Another test, on a thread and a worker of its own, finds the pool in a static.
-        let (done, results) = mpsc::channel();
-        let shared = Mutex::new(pool.clone());
-        thread::scope(|threads| {
-            threads.spawn(|| {
-                let _second = enter("pools::second");
-                let pool = shared.lock().unwrap().clone();
-                // The connection that is idle in the pool, and a new one.
-                done.send(run(async { (pool.get().await, pool.get().await) }))
-                    .unwrap();
-            });
-        });
-        let (idle, fresh) = results.recv().unwrap();
-        for result in [idle, fresh] {
-            let error = result.map(drop).unwrap_err().to_string();
-            for part in [
-                "pools::second",
-                "a pool per test",
-                config.get_dbname().unwrap(),
-            ] {
-                assert!(error.contains(part), "`{part}` is not in: {error}");
-            }
+        for builder in [created, recycled] {
+            let own = pool(&config, builder);
+            database(&own).await;
+            database(&own).await;
         }
+        let error = pool(&elsewhere, created)
+            .get()
+            .await
+            .map(drop)
+            .unwrap_err()
+            .to_string();
+        for part in ["pools::second", "a pool per test", &database_of_other] {
+            assert!(error.contains(part), "`{part}` is not in: {error}");
+        }
+        // One that is idle in the pool is not handed out, but a new one, which `post_create` sees.
+        let stale = pool(&elsewhere, recycled);
+        let pid = async || {
+            let client = stale.get().await.unwrap();
+            client
+                .query_one("SELECT pg_backend_pid()", &[])
+                .await
+                .unwrap()
+                .get::<_, i32>(0)
+        };
+        assert_ne!(pid().await, pid().await);
     });
-    drop(first);
 }
