@@ -12,6 +12,9 @@ use deadpool_postgres::{Hook, Manager, Pool, PoolBuilder};
 use support::{base, config, run};
 use tokio_postgres::NoTls;
 
+/// A way to add a hook to a pool.
+type Hooked = fn(PoolBuilder, Hook) -> PoolBuilder;
+
 fn enter(test: &str) -> dagz_core::ScopeGuard {
     static CONFIGURED: Once = Once::new();
     CONFIGURED.call_once(|| {
@@ -67,14 +70,13 @@ fn a_pool_of_another_worker_is_refused() {
         let other = Worker::new(scope.scope().worker().number() + 1);
         let database_of_other = format!("{}_{other}", base("pools"));
         elsewhere.dbname(&database_of_other);
-        let pool = |guarded: &tokio_postgres::Config,
-                    builder: fn(PoolBuilder, Hook) -> PoolBuilder| {
+        let pool = |guarded: &tokio_postgres::Config, builder: Hooked| {
             let manager = Manager::new(config.clone(), NoTls);
             builder(Pool::builder(manager), guard(guarded))
                 .build()
                 .unwrap()
         };
-        let (created, recycled): (fn(PoolBuilder, Hook) -> _, fn(PoolBuilder, Hook) -> _) =
+        let (created, recycled): (Hooked, Hooked) =
             (PoolBuilder::post_create, PoolBuilder::pre_recycle);
 
         for builder in [created, recycled] {
