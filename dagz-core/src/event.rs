@@ -144,8 +144,9 @@ impl Event {
     }
 }
 
-/// Warns a person: to `tracing`, or to standard error while nobody subscribes, and to the log.
-pub(crate) fn warn(driver: Option<&str>, text: &str) {
+/// Warns a person of `text`, which comes from `driver` if it comes from one: to `tracing`, or to
+/// standard error while nobody subscribes, and to the job's log.
+pub fn warn(driver: Option<&str>, text: &str) {
     if tracing::dispatcher::has_been_set() {
         tracing::warn!(target: "dagz", driver, "{text}");
     } else {

@@ -11,7 +11,6 @@ mod reset;
 mod route;
 mod server;
 mod sql;
-mod warning;
 
 pub use client::{Client, Postgres};
 pub use config::{Config, Prepare};

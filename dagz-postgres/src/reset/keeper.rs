@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use dagz_core::{Result, Target};
+use dagz_core::{Result, Target, event};
 use futures_util::future::{join, join3};
 use tokio_postgres::{Client, Statement, error::SqlState};
 
@@ -19,10 +19,9 @@ use super::{
     sessions,
 };
 use crate::{
-    Driver, Prepare, error, provision,
+    Driver, Prepare, driver, error, provision,
     provision::Owner,
     server::{SESSION_SETTINGS, Server},
-    warning,
 };
 
 /// How often one prepare looks again: after ending leftovers, after a repair with side effects.
@@ -347,9 +346,10 @@ impl Keeper {
         static EXPLAINED: std::sync::Once = std::sync::Once::new();
         if !self.catalog.may_replicate {
             EXPLAINED.call_once(|| {
-                warning::warn(&format!(
+                let text = format!(
                     "{reason}: the database is made anew for each such test; a superuser, or `GRANT SET ON PARAMETER session_replication_role` to the role (Postgres 15 or later), makes that a matter of a millisecond"
-                ));
+                );
+                event::warn(Some(driver::NAME), &text);
             });
         }
     }

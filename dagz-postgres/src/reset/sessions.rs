@@ -6,10 +6,13 @@
 
 use std::time::{Duration, Instant};
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    event::{self, Event},
+};
 use tokio_postgres::Client;
 
-use crate::{error, sql, warning};
+use crate::{driver, error, sql};
 
 /// How long a session that was told to end may take.
 const ENDING: Duration = Duration::from_secs(5);
@@ -158,7 +161,7 @@ async fn terminate(client: &Client, target: &Target, session: &Session) -> Resul
 }
 
 fn leaked(target: &Target, what: &str) {
-    warning::warn(what);
+    event::warn(Some(driver::NAME), what);
     Event::new("leak").target(target).detail(what).record();
 }
 
