@@ -1,4 +1,9 @@
 #![doc = include_str!("../README.md")]
+//!
+//! # Reading this crate
+//!
+//! Start at `route.rs`, where native types come in, then `driver.rs`, what the core calls; the work is done in
+//! `provision.rs` and `reset.rs`.
 
 mod client;
 mod config;

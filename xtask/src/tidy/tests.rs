@@ -207,7 +207,7 @@ fn a_path_of_a_machine() {
         check(machine_paths, "NOTES.md", Some(bad), "NOTES.md:1");
     }
     let mut tree = tidy_tree();
-    let good = "https://example.org/home/page $ROOT/root/x /home/ /usr/lib /srv/checkouts\n";
+    let good = "https://example.org/home/page $TMP/scratch/x /home/ /usr/lib /srv/checkouts\n";
     tree.files.insert("NOTES.md".to_owned(), good.to_owned());
     assert!(tree.faults().is_empty(), "{:?}", tree.faults());
 }
