@@ -4,7 +4,8 @@
 //! Under nextest every test is a process, and the second one on a worker must not migrate again.
 //! The outcome is a file, `<job>/init/jw03/<key>`; a failure is written down like a success, so
 //! that every test that needed the work fails at once with the one cause. A process that is killed
-//! inside the work leaves no outcome, and the next one does the work again.
+//! inside the work leaves no outcome, and the next one does the work again; so it is with a failure
+//! that passes by itself, such as a server that was away.
 
 use std::{
     fs,
@@ -99,7 +100,9 @@ where
         return done;
     }
     let result = work.await;
-    Outcome::write(&result, &outcome)?;
+    if !result.as_ref().is_err_and(Error::is_retryable) {
+        Outcome::write(&result, &outcome)?;
+    }
     result
 }
 
@@ -212,6 +215,19 @@ mod tests {
             2,
             "a failure is not tried again"
         );
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_passes_is_not_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let away = async { Err(Error::new(ErrorKind::Unreachable, "connection refused")) };
+        let error = once(dir.path(), WORKER, "a", away).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        once(dir.path(), WORKER, "a", async { Ok(()) })
+            .await
+            .unwrap();
+        let never = async { Err(Error::new(ErrorKind::Unreachable, "connection refused")) };
+        once(dir.path(), WORKER, "a", never).await.unwrap();
     }
 
     #[tokio::test]

@@ -6,12 +6,10 @@
 
 use std::{env, net::TcpListener, process::ExitCode};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use dagz_core::Target;
 use dagz_postgres::{Config, tokio_postgres};
-use dagz_testkit::{
-    Capabilities, Choice, Contract, Fault, FaultyAddress, Hook, Made, Prepare, SEED,
-};
+use dagz_testkit::{Choice, Contract, Fault, FaultyAddress, Hook, Made, Prepare, SEED};
 use tokio_postgres::{Client, NoTls, config::Host};
 
 fn main() -> ExitCode {
@@ -29,15 +27,7 @@ const WRONG: &str = "hunter2 'and\\more";
 impl Contract for Postgres {
     type Session = Client;
 
-    fn driver(&self) -> &'static str {
-        "postgres"
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::all(63);
-        capabilities.system_database = Some("postgres");
-        capabilities
-    }
+    const DECLARATION: &'static str = include_str!("contract.toml");
 
     async fn server(&self) -> Result<()> {
         let remedy = "run `cargo xtask test -p dagz-postgres`, or start a server by `cargo xtask services up postgres` and set `DATABASE_URL` to it";
@@ -128,6 +118,25 @@ impl Contract for Postgres {
 
     async fn commit(&self, session: &Client) -> Result<()> {
         Ok(session.batch_execute("COMMIT").await?)
+    }
+
+    async fn lock(&self, session: &Client) -> Result<()> {
+        let statement = "BEGIN; LOCK TABLE entry IN ACCESS EXCLUSIVE MODE";
+        Ok(session.batch_execute(statement).await?)
+    }
+
+    fn listens_at(&self) -> Result<(String, u16)> {
+        let server = server()?;
+        match (server.get_hosts(), server.get_ports()) {
+            ([Host::Tcp(host)], [port]) => Ok((host.clone(), *port)),
+            ([Host::Tcp(host)], []) => Ok((host.clone(), 5432)),
+            _ => bail!("`DATABASE_URL` must name one TCP host for this case"),
+        }
+    }
+
+    fn address_through(&self, port: u16, name: &str) -> String {
+        let relayed = |server| address_at(&server, "127.0.0.1", &port.to_string(), name);
+        server().map_or_else(|_| String::new(), relayed)
     }
 
     async fn create(&self, name: &str) -> Result<()> {
@@ -251,9 +260,15 @@ fn address(server: &tokio_postgres::Config, name: &str) -> String {
         Host::Unix(path) => path.to_string_lossy().into_owned(),
     });
     let ports = server.get_ports().iter().map(ToString::to_string);
+    let (hosts, ports): (Vec<_>, Vec<_>) = (hosts.collect(), ports.collect());
+    address_at(server, &hosts.join(","), &ports.join(","), name)
+}
+
+/// [`address`] with other hosts and ports than `server` has.
+fn address_at(server: &tokio_postgres::Config, hosts: &str, ports: &str, name: &str) -> String {
     let mut pairs = vec![
-        ("host", hosts.collect::<Vec<_>>().join(",")),
-        ("port", ports.collect::<Vec<_>>().join(",")),
+        ("host", hosts.to_owned()),
+        ("port", ports.to_owned()),
         ("dbname", name.to_owned()),
     ];
     if let Some(user) = server.get_user() {

@@ -48,8 +48,7 @@ pub enum Prepare {
     None,
     /// Without any entry.
     Empty,
-    /// With what `worker_init` left. Only with
-    /// [`Capabilities::baseline`](crate::Capabilities::baseline).
+    /// With what `worker_init` left. Only with the capability `baseline`.
     Baseline,
     /// By the user's own function: [`Hook::call`], and then emptied.
     Own(Hook),

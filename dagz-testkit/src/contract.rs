@@ -16,11 +16,9 @@ pub trait Contract: Send + Sync + 'static {
     /// A connection to one database. It is dropped before the runtime on which it was opened.
     type Session: Send + Sync + 'static;
 
-    /// The driver's word, as [`DbConfig::driver`](dagz_core::DbConfig::driver) says it.
-    fn driver(&self) -> &'static str;
-
-    /// What the driver can do; cases that need more are left out.
-    fn capabilities(&self) -> Capabilities;
+    /// What the driver says of itself: `include_str!("contract.toml")`, the file beside its
+    /// `tests/contract.rs`. The crate's documentation has its keys.
+    const DECLARATION: &'static str;
 
     /// Makes sure that there is a server.
     ///
@@ -41,7 +39,7 @@ pub trait Contract: Send + Sync + 'static {
     /// Configures the driver for the application at `address`, as its users do, by `choice`.
     ///
     /// A worker's database must be made such that [`put`](Self::put) works, and must hold
-    /// [`SEED`](crate::SEED) if the driver can restore a baseline.
+    /// [`SEED`](crate::SEED) if the driver has the capability `baseline`.
     ///
     /// # Errors
     ///
@@ -98,8 +96,8 @@ pub trait Contract: Send + Sync + 'static {
         key: &str,
     ) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// Writes an entry in a transaction that stays open. Only called with
-    /// [`Capabilities::transactions`].
+    /// Writes an entry in a transaction that stays open, in place of one of the same key if there is
+    /// one. Only called with the capability `transactions`.
     ///
     /// # Errors
     ///
@@ -132,8 +130,41 @@ pub trait Contract: Send + Sync + 'static {
     /// Those of the server.
     fn create(&self, name: &str) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// The address of the database `base` with something wrong. Only called for what
-    /// [`Capabilities::faults`] lists.
+    /// Keeps everybody else from reading and writing entries until the session ends, by the strongest
+    /// lock that a test might leave behind. Only called with the capability `locks`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the server.
+    fn lock(&self, session: &Self::Session) -> impl Future<Output = anyhow::Result<()>> + Send {
+        let _ = session;
+        async { anyhow::bail!("the driver says that it has locks, and takes none") }
+    }
+
+    /// The host and port at which the server listens. Only called with the capability `connections`.
+    ///
+    /// # Errors
+    ///
+    /// What to do if it listens elsewhere, as on a socket.
+    fn listens_at(&self) -> anyhow::Result<(String, u16)> {
+        anyhow::bail!("the driver says that it has connections, and not where its server listens")
+    }
+
+    /// [`address`](Self::address) with `127.0.0.1` and `port` in place of the server's own: there
+    /// the contract listens and passes everything on. Only called with the capability `connections`.
+    fn address_through(&self, port: u16, name: &str) -> String {
+        let _ = port;
+        self.address(name)
+    }
+
+    /// A part of the driver's advice when nobody answers at an address. Only called with the
+    /// capability `connections`.
+    fn unreachable_advice(&self) -> &'static str {
+        "is it running?"
+    }
+
+    /// The address of the database `base` with something wrong. Only called with the capability that
+    /// is called like the fault.
     ///
     /// # Errors
     ///
@@ -161,56 +192,14 @@ pub trait Contract: Send + Sync + 'static {
     fn clean(&self, made: &Made) -> impl Future<Output = anyhow::Result<()>> + Send;
 }
 
-/// What a driver can do, for the contract to choose its cases by.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct Capabilities {
-    /// The longest name of a database, in bytes; `None` where databases are numbered.
-    pub name_limit: Option<usize>,
-    /// Names may hold blanks, quotes, dots, capitals and characters beyond ASCII.
-    pub free_names: bool,
-    /// A name of the server's own that is never rerouted and can be opened.
-    pub system_database: Option<&'static str>,
-    /// [`Prepare::Baseline`](crate::Prepare::Baseline) restores what was there after `worker_init`.
-    pub baseline: bool,
-    /// A session can hold writes back, and commit them later.
-    pub transactions: bool,
-    /// It is known of a database whether dagz created it.
-    pub stamps: bool,
-    /// A worker's database in use by a run with another state directory is noticed.
-    pub notices_other_runs: bool,
-    /// What can be wrong with an address.
-    pub faults: &'static [Fault],
-}
-
-impl Capabilities {
-    /// Everything, with names of up to `name_limit` bytes; fields may be changed afterwards.
-    pub fn all(name_limit: usize) -> Self {
-        Self {
-            name_limit: Some(name_limit),
-            free_names: true,
-            system_database: None,
-            baseline: true,
-            transactions: true,
-            stamps: true,
-            notices_other_runs: true,
-            faults: &[
-                Fault::Unreachable,
-                Fault::WrongPassword,
-                Fault::MissingRights,
-            ],
-        }
-    }
-}
-
 /// Something wrong with a server or an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Nobody listens.
+    /// Nobody listens: `unreachable`.
     Unreachable,
-    /// The user's password is another one.
+    /// The user's password is another one: `wrong_password`.
     WrongPassword,
-    /// The user may connect, and may not make databases.
+    /// The user may connect, and may not make databases: `missing_rights`.
     MissingRights,
 }
 

@@ -2,18 +2,24 @@
 //!
 //! # Reading this crate
 //!
-//! `contract.rs` and `choice.rs` are what a driver's author sees. A case (`cases/`) is directed in
+//! `contract.rs` and `choice.rs` are what a driver's author sees. `promises.rs` reads what is promised,
+//! `declaration.rs` what of it a driver declines; [`main`] chooses the cases by both. A case (`cases/`) is directed in
 //! the process that the runner started, on a stage of its own (`stage.rs`), and played in processes
-//! that it starts (`actor.rs`), which see it as `play.rs` shows it.
+//! that it starts (`actor.rs`), which see it as `play.rs` shows it. `relay.rs` stands between a driver
+//! and a server that is to go away.
 
 mod actor;
 mod cases;
 mod choice;
 mod contract;
+mod declaration;
 mod play;
+mod promises;
+mod relay;
 mod stage;
 
 use std::{
+    io::{self, Write},
     panic::{self, AssertUnwindSafe},
     process::ExitCode,
     sync::Arc,
@@ -23,38 +29,60 @@ use libtest_mimic::{Arguments, Failed, Trial};
 
 use crate::{
     cases::{Case, Run},
+    declaration::Declaration,
+    promises::Promises,
     stage::Stage,
 };
 pub use crate::{
     choice::{Choice, Hook, Prepare, SEED},
-    contract::{Capabilities, Contract, Fault, FaultyAddress, Made},
+    contract::{Contract, Fault, FaultyAddress, Made},
 };
 
 /// Runs the contract for a driver; the whole `main` of its `tests/contract.rs`, whose `[[test]]`
 /// entry says `harness = false`.
 ///
 /// It takes libtest's arguments, so that `cargo test` and nextest run it like any other test
-/// binary. Cases that need what [`Contract::capabilities`] denies are not listed.
+/// binary. Cases that need what [`Contract::DECLARATION`] declines are not listed.
 pub fn main<C: Contract>(contract: C) -> ExitCode {
     if let Some(code) = play::perform(&contract) {
         return code;
     }
+    match trials(contract) {
+        Ok(trials) => libtest_mimic::run(&Arguments::from_args(), trials).exit_code(),
+        Err(error) => {
+            // Where even this cannot be written, the exit code says the rest.
+            drop(writeln!(io::stderr(), "error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The cases that `contract` must pass, of those that are promised.
+fn trials<C: Contract>(contract: C) -> anyhow::Result<Vec<Trial>> {
+    let promises = Promises::all()?;
+    let driver = Declaration::of(C::DECLARATION, &promises)?;
+    let cases = cases::all::<C>();
+    promises.check_cases(cases.iter().map(|case| case.name))?;
     let contract = Arc::new(contract);
-    let capabilities = contract.capabilities();
-    let trials = cases::all::<C>()
+    let must_pass = |case: &Case<C>| {
+        promises
+            .needs(case.name)
+            .is_some_and(|needs| driver.can_all(needs))
+    };
+    Ok(cases
         .into_iter()
-        .filter(|case| (case.needs)(&capabilities))
+        .filter(must_pass)
         .map(|case| {
             let contract = Arc::clone(&contract);
-            Trial::test(case.name, move || run(&contract, &case))
+            let driver = driver.driver;
+            Trial::test(case.name, move || run(&contract, driver, &case))
         })
-        .collect();
-    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+        .collect())
 }
 
 /// Runs one case and cleans up behind it, whatever became of it.
-fn run<C: Contract>(contract: &Arc<C>, case: &Case<C>) -> Result<(), Failed> {
-    let stage = Stage::new(Arc::clone(contract), case.name).map_err(failed)?;
+fn run<C: Contract>(contract: &Arc<C>, driver: &'static str, case: &Case<C>) -> Result<(), Failed> {
+    let stage = Stage::new(Arc::clone(contract), driver, case.name).map_err(failed)?;
     let outcome = panic::catch_unwind(AssertUnwindSafe(|| match &case.run {
         Run::Alone { environment, .. } => {
             let actor = environment

@@ -24,6 +24,8 @@ use crate::{
     Choice, Contract, Hook,
     actor::Call,
     cases::{self, Run},
+    declaration::Declaration,
+    promises::Promises,
     stage,
 };
 
@@ -43,7 +45,12 @@ pub(crate) fn perform<C: Contract>(contract: &C) -> Option<ExitCode> {
 
 fn answer<C: Contract>(contract: &C, call: Call) -> Result<Value> {
     let role = call.role.clone();
-    let play = Play { contract, call };
+    let declaration = Declaration::of(C::DECLARATION, &Promises::all()?)?;
+    let play = Play {
+        contract,
+        declaration,
+        call,
+    };
     for case in cases::all::<C>() {
         match case.run {
             Run::Alone { play: body, .. } if case.name == role => {
@@ -64,6 +71,7 @@ fn answer<C: Contract>(contract: &C, call: Call) -> Result<Value> {
 #[derive(Debug)]
 pub(crate) struct Play<'a, C> {
     contract: &'a C,
+    declaration: Declaration,
     call: Call,
 }
 
@@ -71,6 +79,16 @@ impl<C: Contract> Play<'_, C> {
     /// The driver.
     pub(crate) fn contract(&self) -> &C {
         self.contract
+    }
+
+    /// What the driver says of itself.
+    pub(crate) fn declaration(&self) -> &Declaration {
+        &self.declaration
+    }
+
+    /// The driver's word.
+    pub(crate) fn driver(&self) -> &'static str {
+        self.declaration.driver
     }
 
     /// What the director said.
@@ -89,10 +107,19 @@ impl<C: Contract> Play<'_, C> {
             .base(&format!("{}_{suffix}", self.call.prefix))
     }
 
+    /// Makes the base database of the case, and tells its name.
+    pub(crate) fn made_base(&self) -> Result<String> {
+        let base = self.base();
+        self.wait(self.contract.create(&base))??;
+        Ok(base)
+    }
+
     /// The base database's name on the worker of `scope`.
     pub(crate) fn worker_name(&self, scope: &Scope, base: &str) -> Result<String> {
-        let config = dagz_core::configured(self.contract.driver())
-            .context("the driver is not configured")?;
+        let driver = self.driver();
+        let config = dagz_core::configured(driver).with_context(|| {
+            format!("no driver `{driver}` is configured, as `contract.toml` says")
+        })?;
         Ok(config.rewrite(scope.worker(), base)?)
     }
 
@@ -126,6 +153,27 @@ impl<C: Contract> Play<'_, C> {
     pub(crate) async fn database(&self, name: &str) -> Result<String> {
         let session = self.open(name).await?;
         self.contract.database(&session).await
+    }
+
+    /// Opens `base` and makes sure that it is exactly that.
+    pub(crate) async fn opens_unchanged(&self, base: &str) -> Result<()> {
+        let database = self.database(base).await?;
+        ensure!(
+            database == base,
+            "`{base}` must be opened unchanged, and `{database}` was"
+        );
+        Ok(())
+    }
+
+    /// Opens `base` and makes sure that it is the worker's own.
+    pub(crate) async fn opens_rerouted(&self, scope: &Scope, base: &str) -> Result<()> {
+        let database = self.database(base).await?;
+        let expected = self.worker_name(scope, base)?;
+        ensure!(
+            database == expected && database != base,
+            "`{base}` must be opened as `{expected}`, and `{database}` was"
+        );
+        Ok(())
     }
 
     /// The entries, sorted.

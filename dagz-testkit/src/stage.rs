@@ -29,6 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Stage<C> {
     contract: Arc<C>,
+    driver: &'static str,
     runtime: Runtime,
     directory: TempDir,
     prefix: String,
@@ -37,7 +38,7 @@ pub(crate) struct Stage<C> {
 
 impl<C: Contract> Stage<C> {
     /// A stage for the case `name`, once the server is there.
-    pub(crate) fn new(contract: Arc<C>, name: &str) -> Result<Self> {
+    pub(crate) fn new(contract: Arc<C>, driver: &'static str, name: &str) -> Result<Self> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(contract.server())?;
         let word: String = name
@@ -45,24 +46,27 @@ impl<C: Contract> Stage<C> {
             .next()
             .unwrap_or(name)
             .chars()
-            .take(18)
+            .take(12)
             .collect();
         // Process numbers repeat between containers that share a server.
         let time = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |elapsed| elapsed.subsec_nanos());
-        let prefix = format!(
-            "dagz_contract_{word}_{}_{:04x}",
-            process::id(),
-            time & 0xffff
-        );
+        // Short: what a case adds must fit into the shortest names that any server has, 48 bytes.
+        let prefix = format!("dagz_{word}_{:x}_{:04x}", process::id(), time & 0xffff);
         Ok(Self {
             contract,
+            driver,
             runtime,
             directory: TempDir::with_prefix("dagz-contract-")?,
             prefix,
             actors: AtomicUsize::new(0),
         })
+    }
+
+    /// The driver's word.
+    pub(crate) fn driver(&self) -> &'static str {
+        self.driver
     }
 
     /// The driver.

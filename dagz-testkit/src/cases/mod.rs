@@ -1,29 +1,38 @@
-//! The cases of the contract. One that is played in a single process is a function with the checks
-//! in it; one that needs several has a director here and roles there.
+//! The cases of the contract, a file for each promise of `promises.toml` and of its name. A case that
+//! is played in a single process is a function with the checks in it; one that needs several has a
+//! director here and roles there.
 
-mod crash;
-mod events;
-mod faults;
-mod hand_over;
-mod init;
-mod isolation;
-mod leaks;
-mod names;
-mod ownership;
-mod path;
-mod prepare;
+mod active;
+mod bypassed;
+mod clean;
+mod comes_back;
+mod configured;
+mod crash_safe;
+mod explained;
+mod handed_over;
+mod initialised;
+mod isolated;
+mod named;
+mod never_blind;
+mod never_hangs;
+mod never_harms;
+mod noticed;
+mod prepared;
+mod recorded;
+mod rerouted;
+mod scoped;
+mod untouched;
 
 use anyhow::Result;
 use serde_json::Value;
 
-use crate::{Capabilities, Contract, play::Play, stage::Stage};
+use crate::{Contract, play::Play, stage::Stage};
 
-/// One thing that a driver promises.
+/// One way to see that a promise is kept.
 pub(crate) struct Case<C> {
-    /// What it is called in the runner's list.
+    /// What it is called in the runner's list: the promise, `::`, and what it has in
+    /// `promises.toml`, which also says what a driver must be capable of for it.
     pub(crate) name: &'static str,
-    /// Whether a driver that can do this much must promise it.
-    pub(crate) needs: fn(&Capabilities) -> bool,
     /// What shows that it holds.
     pub(crate) run: Run<C>,
 }
@@ -50,7 +59,6 @@ impl<C> Case<C> {
     fn alone(name: &'static str, play: fn(&Play<'_, C>) -> Result<()>) -> Self {
         Self {
             name,
-            needs: |_| true,
             run: Run::Alone {
                 environment: &[],
                 play,
@@ -66,7 +74,6 @@ impl<C> Case<C> {
     ) -> Self {
         Self {
             name,
-            needs: |_| true,
             run: Run::Directed { direct, roles },
         }
     }
@@ -78,28 +85,34 @@ impl<C> Case<C> {
         }
         self
     }
-
-    /// The same case for drivers that can do this much.
-    fn needing(mut self, needs: fn(&Capabilities) -> bool) -> Self {
-        self.needs = needs;
-        self
-    }
 }
+
+/// One worker, so that a test finds what the one before it left.
+const ONE_WORKER: &[(&str, &str)] = &[("DAGZ_WORKERS", "1")];
 
 /// All cases.
 pub(crate) fn all<C: Contract>() -> Vec<Case<C>> {
     [
-        path::cases(),
-        names::cases(),
-        init::cases(),
-        prepare::cases(),
-        isolation::cases(),
-        hand_over::cases(),
-        leaks::cases(),
-        ownership::cases(),
-        faults::cases(),
-        crash::cases(),
-        events::cases(),
+        active::cases(),
+        configured::cases(),
+        bypassed::cases(),
+        rerouted::cases(),
+        scoped::cases(),
+        named::cases(),
+        initialised::cases(),
+        prepared::cases(),
+        clean::cases(),
+        isolated::cases(),
+        noticed::cases(),
+        handed_over::cases(),
+        never_blind::cases(),
+        never_hangs::cases(),
+        never_harms::cases(),
+        crash_safe::cases(),
+        comes_back::cases(),
+        explained::cases(),
+        recorded::cases(),
+        untouched::cases(),
     ]
     .into_iter()
     .flatten()

@@ -12,9 +12,7 @@ use std::{
     sync::Arc,
 };
 
-use dagz_testkit::{
-    Capabilities, Choice, Contract, Fault, FaultyAddress, Hook, Made, Prepare, SEED,
-};
+use dagz_testkit::{Choice, Contract, Fault, FaultyAddress, Hook, Made, Prepare, SEED};
 
 use crate::driver::{Config, Folder, ForTarget};
 
@@ -40,16 +38,7 @@ fn own(hook: &Hook) -> ForTarget {
 impl Contract for Folders {
     type Session = Folder;
 
-    fn driver(&self) -> &'static str {
-        driver::NAME
-    }
-
-    fn capabilities(&self) -> Capabilities {
-        let mut capabilities = Capabilities::all(255);
-        capabilities.transactions = false;
-        capabilities.faults = &[Fault::Unreachable];
-        capabilities
-    }
+    const DECLARATION: &'static str = include_str!("contract.toml");
 
     async fn server(&self) -> anyhow::Result<()> {
         Ok(fs::create_dir_all(root())?)

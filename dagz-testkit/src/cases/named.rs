@@ -7,10 +7,9 @@ use crate::{Choice, Contract, play::Play};
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
-        Case::alone("names::at_and_over_the_limit", limits).needing(|can| can.name_limit.is_some()),
-        Case::alone("names::that_need_quoting", quoting)
-            .needing(|can| can.name_limit.is_some() && can.free_names),
-        Case::alone("names::two_bases_of_one_server", two_bases),
+        Case::alone("named::at_and_over_the_limit", limits),
+        Case::alone("named::that_need_quoting", quoting),
+        Case::alone("named::two_bases_of_one_server", two_bases),
     ]
 }
 
@@ -19,8 +18,7 @@ const SUFFIX: usize = 5;
 
 fn limits<C: Contract>(play: &Play<'_, C>) -> Result<()> {
     let limit = play
-        .contract()
-        .capabilities()
+        .declaration()
         .name_limit
         .context("the driver's names have no limit")?;
     let long = |length: usize, end: &str| {

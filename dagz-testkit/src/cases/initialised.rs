@@ -23,16 +23,16 @@ use crate::{
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
         Case::directed(
-            "init::once_per_worker_and_job",
+            "initialised::once_per_worker_and_job",
             once_per_worker_and_job,
             vec![("tests with a worker_init", tests_with_init)],
         ),
         Case::directed(
-            "init::a_failure_is_reported_and_not_repeated",
+            "initialised::a_failure_is_told_and_not_repeated",
             failure,
             vec![("tests with a failing worker_init", tests_with_failing_init)],
         ),
-        Case::alone("init::callbacks_then_init_then_prepare", order),
+        Case::alone("initialised::callbacks_then_init_then_prepare", order),
     ]
 }
 

@@ -8,7 +8,7 @@ use crate::{Choice, Contract, play::Play, stage::Stage};
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![Case::directed(
-        "events::tell_what_was_done",
+        "recorded::two_tests",
         told,
         vec![("two tests", two_tests)],
     )]
@@ -19,7 +19,7 @@ const TESTS: [&str; 2] = ["the first", "the second"];
 fn told<C: Contract>(stage: &Stage<C>) -> Result<()> {
     let name = stage.actor("two tests").set("DAGZ_WORKERS", "1").run()?;
     let events = stage.events()?;
-    let driver = stage.contract().driver();
+    let driver = stage.driver();
     let count = |kind: &str| events.iter().filter(|event| event["kind"] == kind).count();
     for (kind, expected) in [
         ("lease", 2),

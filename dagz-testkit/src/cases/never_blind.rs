@@ -5,7 +5,7 @@ use std::thread;
 use anyhow::{Result, ensure};
 use tokio::runtime::Builder;
 
-use super::Case;
+use super::{Case, ONE_WORKER};
 use crate::{
     Choice, Contract, Prepare,
     play::{Play, joined},
@@ -13,17 +13,15 @@ use crate::{
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
-        Case::alone("leaks::an_open_transaction", |play| {
+        Case::alone("never_blind::an_open_transaction", |play| {
             transaction(play, Prepare::Empty)
         })
-        .with(&[("DAGZ_WORKERS", "1")])
-        .needing(|can| can.transactions),
-        Case::alone("leaks::an_open_transaction_and_a_baseline", |play| {
+        .with(ONE_WORKER),
+        Case::alone("never_blind::an_open_transaction_and_a_baseline", |play| {
             transaction(play, Prepare::Baseline)
         })
-        .with(&[("DAGZ_WORKERS", "1")])
-        .needing(|can| can.transactions && can.baseline),
-        Case::alone("leaks::an_open_session", session).with(&[("DAGZ_WORKERS", "1")]),
+        .with(ONE_WORKER),
+        Case::alone("never_blind::an_open_session", session).with(ONE_WORKER),
     ]
 }
 

@@ -11,14 +11,12 @@ use crate::{
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
-        Case::alone("ownership::a_users_database_is_refused", |play| {
+        Case::alone("never_harms::a_users_database_is_refused", |play| {
             users_database(play, Prepare::Empty)
-        })
-        .needing(|can| can.stamps),
-        Case::alone("ownership::also_when_nothing_is_prepared", |play| {
+        }),
+        Case::alone("never_harms::also_when_nothing_is_prepared", |play| {
             users_database(play, Prepare::None)
-        })
-        .needing(|can| can.stamps),
+        }),
     ]
 }
 

@@ -1,23 +1,45 @@
-//! What is wrong with a server or an address is said once, clearly, and without the password.
+//! What is wrong is said once, clearly, with the way out of it and without the password.
 
 use anyhow::{Result, ensure};
 use dagz_core::ErrorKind;
 
-use super::Case;
+use super::{Case, ONE_WORKER};
 use crate::{
-    Choice, Contract, Fault,
-    play::{Play, refused},
+    Choice, Contract, Fault, Hook, Prepare,
+    play::{Play, refused, said},
 };
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
-        Case::alone("faults::unreachable_server", unreachable)
-            .needing(|can| can.faults.contains(&Fault::Unreachable)),
-        Case::alone("faults::wrong_password", wrong_password)
-            .needing(|can| can.faults.contains(&Fault::WrongPassword)),
-        Case::alone("faults::missing_rights", missing_rights)
-            .needing(|can| can.faults.contains(&Fault::MissingRights)),
+        Case::alone("explained::a_failed_prepare", failed_prepare).with(ONE_WORKER),
+        Case::alone("explained::an_unreachable_server", unreachable),
+        Case::alone("explained::a_wrong_password", wrong_password),
+        Case::alone("explained::missing_rights", missing_rights),
     ]
+}
+
+fn failed_prepare<C: Contract>(play: &Play<'_, C>) -> Result<()> {
+    let choice = Choice {
+        prepare: Prepare::Own(play.hook("prepare").failing()),
+        ..Choice::default()
+    };
+    play.configure(&choice)?;
+    let base = play.base();
+    for name in ["fails", "fails as well"] {
+        play.test(name, async |scope| {
+            let database = play.worker_name(scope, &base)?;
+            for _ in 0..2 {
+                let Err(error) = play.open(&base).await else {
+                    anyhow::bail!("`{database}` was opened although preparing it fails");
+                };
+                said(&error, &[&database, &scope.worker(), &name, &Hook::FAILURE])?;
+            }
+            Ok(())
+        })?;
+    }
+    let log = play.log();
+    ensure!(log.len() == 2, "tried so often in two tests: {log:?}");
+    Ok(())
 }
 
 fn unreachable<C: Contract>(play: &Play<'_, C>) -> Result<()> {

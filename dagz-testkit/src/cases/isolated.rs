@@ -22,46 +22,34 @@ use super::{Case, Role};
 use crate::{
     Choice, Contract,
     actor::Actor,
-    play::{Play, joined, locked, refused},
+    play::{Play, joined, locked},
     stage::Stage,
 };
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
         Case::directed(
-            "isolation::one_worker",
+            "isolated::one_worker",
             |stage| in_one_process(stage, 1),
             hammer_role(),
         ),
         Case::directed(
-            "isolation::two_workers",
+            "isolated::two_workers",
             |stage| in_one_process(stage, 2),
             hammer_role(),
         ),
         Case::directed(
-            "isolation::eight_workers",
+            "isolated::eight_workers",
             |stage| in_one_process(stage, 8),
             hammer_role(),
         ),
         Case::directed(
-            "isolation::without_dagz_it_is_violated",
+            "isolated::without_dagz_it_is_violated",
             control,
             hammer_role(),
         ),
-        Case::directed("isolation::over_processes", over_processes, hammer_role()),
-        Case::directed("isolation::two_runs_of_one_state", two_runs, hammer_role()),
-        Case::directed(
-            "isolation::two_states_fail_loudly",
-            two_states,
-            vec![("holds a database", hold), ("wants the same", want)],
-        )
-        .needing(|can| can.notices_other_runs),
-        Case::directed(
-            "isolation::two_states_never_mix",
-            two_states_hammering,
-            hammer_role(),
-        )
-        .needing(|can| can.notices_other_runs),
+        Case::directed("isolated::over_processes", over_processes, hammer_role()),
+        Case::directed("isolated::two_runs_of_one_state", two_runs, hammer_role()),
     ]
 }
 
@@ -147,7 +135,7 @@ impl Seen {
 }
 
 /// Starts all of `actors` at once, and adds up what they saw.
-fn seen_by(actors: Vec<Actor>) -> Result<Seen> {
+pub(crate) fn seen_by(actors: Vec<Actor>) -> Result<Seen> {
     let running: Vec<_> = actors
         .into_iter()
         .map(Actor::start)
@@ -272,83 +260,4 @@ async fn one_round<C: Contract>(
         seen.example = Some(format!("{mine} on {worker} read {after:?}"));
     }
     Ok(())
-}
-
-/// Two machines that think they are the same node, or two containers of one checkout: each has a
-/// first worker of its own, and both have the same name for its database.
-fn two_states<C: Contract>(stage: &Stage<C>) -> Result<()> {
-    let other_state = stage.path().join("other-state");
-    let other = |role| {
-        let actor = stage.actor(role).set("DAGZ_JOB", "other");
-        actor.set("DAGZ_STATE_DIR", &other_state.to_string_lossy())
-    };
-    let first = stage.actor("holds a database").start()?;
-    stage.wait_for("held")?;
-    let refusal = other("wants the same")
-        .with(json!({"is_free": false}))
-        .run();
-    // Also after a failure, for the first to end.
-    stage.signal("go on")?;
-    first.finish()?;
-    refusal?;
-    other("wants the same")
-        .with(json!({"is_free": true}))
-        .run()?;
-    Ok(())
-}
-
-fn hold<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
-    play.configure(&Choice::default())?;
-    let base = play.base();
-    play.test("holds it", async |_| {
-        let session = play.open(&base).await?;
-        play.contract().put(&session, "mine", "kept").await?;
-        play.signal("held")?;
-        play.wait_for("go on")?;
-        let entries = play.entries(&play.open(&base).await?).await?;
-        ensure!(
-            entries == [("mine".to_owned(), "kept".to_owned())],
-            "the other run changed it to {entries:?}"
-        );
-        Ok(json!(null))
-    })
-}
-
-#[derive(Deserialize)]
-struct Wanted {
-    is_free: bool,
-}
-
-fn want<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
-    let wanted: Wanted = play.arguments()?;
-    play.configure(&Choice::default())?;
-    let base = play.base();
-    play.test("wants it", async |scope| {
-        let name = play.worker_name(scope, &base)?;
-        let outcome = play.open(&base).await;
-        if wanted.is_free {
-            let entries = play.entries(&outcome?).await?;
-            ensure!(entries.is_empty(), "it starts with {entries:?}");
-        } else {
-            let told: [&dyn std::fmt::Display; 3] = [&name, &scope.worker(), &"wants it"];
-            refused(outcome, ErrorKind::InUse, &told)?;
-        }
-        Ok(json!(null))
-    })
-}
-
-fn two_states_hammering<C: Contract>(stage: &Stage<C>) -> Result<()> {
-    let mut hammering = Hammering::on(2);
-    hammering.in_use_expected = true;
-    let actors = ["state-1", "state-2"]
-        .into_iter()
-        .map(|state| (state, stage.path().join(state)))
-        .map(|(run, state)| {
-            let actor = stage.actor("hammer").set("DAGZ_JOB", run);
-            let actor = actor.set("DAGZ_STATE_DIR", &state.to_string_lossy());
-            actor.with(hammering.told())
-        })
-        .collect();
-    // Whether one waits for the other or is told, neither may see what the other wrote.
-    seen_by(actors)?.is_isolated(2)
 }

@@ -16,10 +16,14 @@ use crate::{
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
-        Case::alone("hand_over::to_a_thread", to_a_thread),
-        Case::alone("hand_over::to_another_runtime", to_a_runtime),
-        Case::directed("hand_over::to_a_child_process", to_a_child, roles()),
-        Case::directed("hand_over::a_child_that_comes_first", child_first, roles()),
+        Case::alone("handed_over::to_a_thread", to_a_thread),
+        Case::alone("handed_over::to_another_runtime", to_a_runtime),
+        Case::directed("handed_over::to_a_child_process", to_a_child, roles()),
+        Case::directed(
+            "handed_over::to_a_child_that_comes_first",
+            child_first,
+            roles(),
+        ),
     ]
 }
 

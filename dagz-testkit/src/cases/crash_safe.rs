@@ -9,21 +9,21 @@ use anyhow::{Context, Result};
 
 use super::{
     Case,
-    isolation::{self, Hammering, Seen},
+    isolated::{self, Hammering, Seen},
 };
 use crate::{Contract, stage::Stage};
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
         Case::directed(
-            "crash::while_databases_are_made",
+            "crash_safe::while_databases_are_made",
             while_made,
-            isolation::hammer_role(),
+            isolated::hammer_role(),
         ),
         Case::directed(
-            "crash::while_tests_run",
+            "crash_safe::while_tests_run",
             while_tests_run,
-            isolation::hammer_role(),
+            isolated::hammer_role(),
         ),
     ]
 }
