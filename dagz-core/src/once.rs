@@ -226,8 +226,8 @@ mod tests {
         once(dir.path(), WORKER, "a", async { Ok(()) })
             .await
             .unwrap();
-        let never = async { Err(Error::new(ErrorKind::Unreachable, "connection refused")) };
-        once(dir.path(), WORKER, "a", never).await.unwrap();
+        let later = async { Err(Error::new(ErrorKind::Unreachable, "connection refused")) };
+        once(dir.path(), WORKER, "a", later).await.unwrap();
     }
 
     #[tokio::test]
