@@ -51,20 +51,23 @@ impl<'a> Admin<'a> {
     }
 
     pub(super) async fn connect_as(server: &'a Server, name: &str) -> Result<Self> {
-        let client = server.maintenance(name).await?;
-        let row = client
-            .query_one(
-                "SELECT current_setting('server_version_num')::int, current_setting('fsync') = 'off'",
-                &[],
+        let mut client = server.maintenance(name).await?;
+        let mut settings = settings(&client).await;
+        if settings.as_ref().is_err_and(error::is_connection_lost) {
+            // A kept one of a server that went away meanwhile; the next is not kept, but new.
+            client = server.maintenance(name).await?;
+            settings = self::settings(&client).await;
+        }
+        let row = settings.map_err(|error| {
+            error::statement(
+                ErrorKind::WorkerInit,
+                format!(
+                    "cannot ask Postgres at `{}` for its settings",
+                    server.shown()
+                ),
+                error,
             )
-            .await
-            .map_err(|error| {
-                error::statement(
-                    ErrorKind::WorkerInit,
-                    format!("cannot ask Postgres at `{}` for its settings", server.shown()),
-                    error,
-                )
-            })?;
+        })?;
         Ok(Self {
             server,
             version: row.get(0),
@@ -379,6 +382,12 @@ impl<'a> Admin<'a> {
     pub(super) fn failed(&self, message: String, error: tokio_postgres::Error) -> Error {
         error::statement(ErrorKind::WorkerInit, message, error)
     }
+}
+
+async fn settings(client: &Client) -> Result<tokio_postgres::Row, tokio_postgres::Error> {
+    let statement =
+        "SELECT current_setting('server_version_num')::int, current_setting('fsync') = 'off'";
+    client.query_one(statement, &[]).await
 }
 
 fn lock_key(name: &str) -> i64 {
