@@ -59,14 +59,9 @@ impl<'a> Admin<'a> {
             settings = self::settings(&client).await;
         }
         let row = settings.map_err(|error| {
-            error::statement(
-                ErrorKind::WorkerInit,
-                format!(
-                    "cannot ask Postgres at `{}` for its settings",
-                    server.shown()
-                ),
-                error,
-            )
+            let place = server.shown();
+            let message = format!("cannot ask Postgres at `{place}` for its settings");
+            error::statement(ErrorKind::WorkerInit, message, error)
         })?;
         Ok(Self {
             server,

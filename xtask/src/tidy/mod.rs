@@ -1,8 +1,11 @@
 //! `cargo xtask tidy`: the house rules that no compiler checks. Also a test of this crate.
 //!
 //! A rule of [`rules`] looks at a [`Tree`], the text of what is committed or about to be, and says what is wrong
-//! where. The rules' own tests feed each of them something bad.
+//! where. The rules' own tests feed each of them something bad. What [`generated`] can write is not minded for
+//! long: `--fix` writes it.
 
+mod generated;
+mod promises;
 mod rules;
 #[cfg(test)]
 mod tests;
@@ -95,6 +98,14 @@ impl Tree {
     fn faults(&self) -> Vec<String> {
         rules::ALL.iter().flat_map(|rule| rule(self)).collect()
     }
+}
+
+/// Writes what is generated anew, for [`run`] to mind only the rest.
+pub(crate) fn fix() -> Result<()> {
+    for path in generated::write(&Tree::of(&workspace::root()?)?)? {
+        eprintln!("tidy: wrote {path}");
+    }
+    Ok(())
 }
 
 /// Runs the command: prints each fault, and fails if there is one.

@@ -1,6 +1,6 @@
 //! The rules of [`super`]: each a function from the tree to what is wrong in it.
 
-use super::Tree;
+use super::{Tree, generated};
 
 /// A rule.
 pub(super) type Rule = fn(&Tree) -> Vec<String>;
@@ -17,6 +17,7 @@ pub(super) const ALL: &[Rule] = &[
     readmes_compiled,
     forbidden_code,
     machine_paths,
+    generated::stale,
 ];
 
 /// Lines a file should have at most.
@@ -108,7 +109,12 @@ pub(super) fn member_map(tree: &Tree) -> Vec<String> {
 pub(super) fn driver_files(tree: &Tree) -> Vec<String> {
     let mut faults = Vec::new();
     for driver in drivers(tree) {
-        for file in ["README.md", "tests/contract.rs", "src/lib.rs"] {
+        for file in [
+            "README.md",
+            "tests/contract.rs",
+            "tests/contract.toml",
+            "src/lib.rs",
+        ] {
             if tree.file(&format!("{driver}/{file}")).is_none() {
                 faults.push(format!("{driver}: lacks `{file}`, as every driver has"));
             }
