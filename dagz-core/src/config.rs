@@ -257,7 +257,8 @@ pub trait DbConfig: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// What kept it from being made; reported to every test of the job that needs it.
+    /// What kept it from being made; reported to every test of the job that needs it. Only after one
+    /// that [passes by itself](Error::is_retryable) does the next test try again.
     async fn worker_init(&self, target: &Target) -> Result<()> {
         let _ = target;
         Ok(())

@@ -27,8 +27,10 @@ pub trait Contract: Send + Sync + 'static {
     /// What to do about it: the command that starts one. Every case fails with this.
     fn server(&self) -> impl Future<Output = anyhow::Result<()>> + Send;
 
-    /// The name of a base database for the wish `unique`, which is made of `a-z`, `0-9` and `_` and
-    /// given to one case only.
+    /// The name of a base database for the wish `unique`, which is made of `a-z`, `0-9` and `_`, is
+    /// not longer than 42 bytes, and belongs to one case only.
+    ///
+    /// A server whose databases are numbered makes a number of it, the same in every process.
     fn base(&self, unique: &str) -> String {
         unique.to_owned()
     }
@@ -216,9 +218,13 @@ pub struct FaultyAddress {
 
 /// What a case made on the server.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Made {
     /// How the names of all its databases and users begin, unless a limit cut them.
     pub prefix: String,
+    /// All that [`Contract::base`] may have given to it; of each there may be the database itself,
+    /// those of workers, or none.
+    pub bases: Vec<String>,
     /// The project under which its databases are stamped.
     pub project: String,
 }

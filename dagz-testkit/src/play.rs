@@ -26,7 +26,7 @@ use crate::{
     cases::{self, Run},
     declaration::Declaration,
     promises::Promises,
-    stage,
+    stage::{self, Other},
 };
 
 /// Plays this process's role, if it has one.
@@ -102,9 +102,8 @@ impl<C: Contract> Play<'_, C> {
     }
 
     /// Another base database of the case.
-    pub(crate) fn base_named(&self, suffix: &str) -> String {
-        self.contract
-            .base(&format!("{}_{suffix}", self.call.prefix))
+    pub(crate) fn other_base(&self, other: Other) -> String {
+        self.contract.base(&other.wish(&self.call.prefix))
     }
 
     /// Makes the base database of the case, and tells its name.

@@ -69,24 +69,19 @@ impl<C: Contract> Stage<C> {
         self.driver
     }
 
-    /// The driver.
-    pub(crate) fn contract(&self) -> &C {
-        &self.contract
-    }
-
     /// The case's directory.
     pub(crate) fn path(&self) -> &Path {
         self.directory.path()
     }
 
-    /// How all its names begin.
-    pub(crate) fn prefix(&self) -> &str {
-        &self.prefix
+    /// The usual base database.
+    pub(crate) fn base(&self) -> String {
+        self.contract.base(&self.prefix)
     }
 
-    /// Another base database than the usual one.
-    pub(crate) fn base_named(&self, suffix: &str) -> String {
-        self.contract.base(&format!("{}_{suffix}", self.prefix))
+    /// Another base database.
+    pub(crate) fn other_base(&self, other: Other) -> String {
+        self.contract.base(&other.wish(&self.prefix))
     }
 
     /// An actor for `role`, of the job `run`, on two workers, until said otherwise.
@@ -139,8 +134,10 @@ impl<C: Contract> Stage<C> {
 
     /// Removes what the case made on the server.
     pub(crate) fn clean(&self) -> Result<()> {
+        let others = Other::ALL.into_iter().map(|other| self.other_base(other));
         let made = Made {
             prefix: self.prefix.clone(),
+            bases: [self.base()].into_iter().chain(others).collect(),
             project: self.project(),
         };
         self.wait(self.contract.clean(&made))
@@ -149,6 +146,28 @@ impl<C: Contract> Stage<C> {
 
     fn project(&self) -> String {
         self.prefix.replace('_', "-")
+    }
+}
+
+/// The base databases that a case may use besides the usual one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Other {
+    Second,
+    Third,
+    Fourth,
+}
+
+impl Other {
+    pub(crate) const ALL: [Self; 3] = [Self::Second, Self::Third, Self::Fourth];
+
+    /// The wish for it, in a case whose names begin with `prefix`.
+    pub(crate) fn wish(self, prefix: &str) -> String {
+        let suffix = match self {
+            Self::Second => "second",
+            Self::Third => "third",
+            Self::Fourth => "fourth",
+        };
+        format!("{prefix}_{suffix}")
     }
 }
 

@@ -16,7 +16,7 @@ use crate::{
     Choice, Contract,
     play::{Play, refused},
     relay::Relay,
-    stage::Stage,
+    stage::{Other, Stage},
 };
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
@@ -129,7 +129,8 @@ fn between<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
         play.test("writes", async |_| {
             if round % 2 == 1 {
                 // One that is not made yet, by the connections that are kept for making them.
-                suite.uses(&play.base_named(&format!("n{round}"))).await?;
+                let other = Other::ALL[round / 2];
+                suite.uses(&play.other_base(other)).await?;
             }
             suite.uses(&base).await
         })?;
@@ -153,7 +154,7 @@ fn during<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
             let entries = play.entries(&suite.open(&base).await?).await?;
             ensure!(entries.len() == 1, "prepared again: {entries:?}");
             // A database that it has not opened before is made all the same.
-            suite.uses(&play.base_named("other")).await
+            suite.uses(&play.other_base(Other::Second)).await
         })?;
         suite.works("comes next")?;
     }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 
 use super::Case;
-use crate::{Choice, Contract, play::Play};
+use crate::{Choice, Contract, play::Play, stage::Other};
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
     vec![
@@ -55,7 +55,7 @@ fn quoting<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 }
 
 fn two_bases<C: Contract>(play: &Play<'_, C>) -> Result<()> {
-    different(play, &[play.base(), play.base_named("second")], None)
+    different(play, &[play.base(), play.other_base(Other::Second)], None)
 }
 
 /// Makes sure that each of `bases` has a database of its own, twice in a row.

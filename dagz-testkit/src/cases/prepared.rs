@@ -9,6 +9,7 @@ use super::{Case, ONE_WORKER};
 use crate::{
     Choice, Contract, Prepare,
     play::{Play, joined, refused},
+    stage::Other,
 };
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
@@ -79,7 +80,7 @@ fn manual<C: Contract>(play: &Play<'_, C>) -> Result<()> {
     play.configure(&Choice::default())?;
     let driver = play.driver();
     let base = play.base();
-    let other = play.base_named("other");
+    let other = play.other_base(Other::Second);
     play.test("writes", async |_| {
         for name in [&base, &other] {
             let session = play.open(name).await?;

@@ -9,6 +9,7 @@ use super::Case;
 use crate::{
     Choice, Contract,
     play::{Play, joined, refused},
+    stage::Other,
 };
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
@@ -46,7 +47,7 @@ fn system<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 
 fn filtered<C: Contract>(play: &Play<'_, C>) -> Result<()> {
     let base = play.base();
-    let shared = play.base_named("shared");
+    let shared = play.other_base(Other::Second);
     play.wait(play.contract().create(&shared))??;
     let choice = Choice {
         unfiltered: Some(shared.clone()),

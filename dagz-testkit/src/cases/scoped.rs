@@ -10,7 +10,7 @@ use super::Case;
 use crate::{
     Choice, Contract,
     play::{Play, joined, refused},
-    stage::Stage,
+    stage::{Other, Stage},
 };
 
 pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
@@ -51,10 +51,7 @@ fn outside_of_a_test<C: Contract>(play: &Play<'_, C>) -> Result<()> {
 fn outside_of_all<C: Contract>(stage: &Stage<C>) -> Result<()> {
     let (_, complaints) = stage.actor("open outside").start()?.finish_heard()?;
     let driver = stage.driver();
-    for name in [
-        stage.contract().base(stage.prefix()),
-        stage.base_named("second"),
-    ] {
+    for name in [stage.base(), stage.other_base(Other::Second)] {
         let warning = format!("accessing dagz_{driver} database outside a test worker: {name}\n");
         let count = complaints.matches(&warning).count();
         ensure!(count == 1, "warned {count} times of `{name}`: {complaints}");
@@ -64,7 +61,7 @@ fn outside_of_all<C: Contract>(stage: &Stage<C>) -> Result<()> {
 
 fn open_outside<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
     let base = play.made_base()?;
-    let second = play.base_named("second");
+    let second = play.other_base(Other::Second);
     play.wait(play.contract().create(&second))??;
     play.configure(&Choice::default())?;
     for name in [&base, &base, &second] {
