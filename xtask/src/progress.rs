@@ -1,9 +1,18 @@
 //! How far a long step is: a bar on a terminal, a plain line now and then elsewhere. Always on standard error.
 
 use std::io::{IsTerminal, stderr};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+/// All bars: steps that go on at once are drawn below each other.
+static BARS: LazyLock<MultiProgress> = LazyLock::new(MultiProgress::new);
+
+/// Prints a line to standard error, above whatever bars there are.
+pub(crate) fn say(line: &str) {
+    BARS.suspend(|| eprintln!("{line}"));
+}
 
 /// Without a terminal, lines come at least this far apart.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(15);
@@ -24,14 +33,14 @@ impl Progress {
     pub(crate) fn new(label: impl Into<String>) -> Self {
         let label = label.into();
         let bar = stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
+            let bar = BARS.add(ProgressBar::new_spinner());
             bar.set_style(style("{spinner} {prefix} {elapsed} {wide_msg}"));
             bar.set_prefix(label.clone());
             bar.enable_steady_tick(Duration::from_millis(100));
             bar
         });
         if bar.is_none() {
-            eprintln!("{label} …");
+            say(&format!("{label} …"));
         }
         Self {
             label,
@@ -65,12 +74,12 @@ impl Progress {
             let of = self
                 .total
                 .map_or(String::new(), |total| format!("/{total}"));
-            eprintln!(
+            say(&format!(
                 "{}: {}{of} after {:.0} s, {what}",
                 self.label,
                 self.done,
                 self.begun.elapsed().as_secs_f64()
-            );
+            ));
         }
     }
 }

@@ -19,7 +19,7 @@ use clap::Args;
 use self::databases::Databases;
 pub(crate) use self::report::Report;
 use self::suite::{Mode, Suite};
-use crate::services::postgres::Postgres;
+use crate::services::postgres::POSTGRES;
 use crate::services::{Place, Server};
 use crate::workspace;
 
@@ -59,7 +59,7 @@ pub(crate) fn measure(root: &Path, workers: Option<u32>, runs: u32) -> Result<Re
         Some(workers) => workers,
         None => u32::try_from((cores * 2).max(4)).context("too many cores to count")?,
     };
-    let server = Server::share(&Postgres, &Place::of(root)?)?;
+    let server = Server::share(&POSTGRES, &Place::of(root)?)?;
     if !server.is_given() {
         databases::remove_abandoned(server.url())?;
     }

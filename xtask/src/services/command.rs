@@ -5,10 +5,9 @@
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
-use comfy_table::Table;
-use comfy_table::presets::ASCII_MARKDOWN;
 
-use super::{Place, Service, Status, Up, all, down, status, up_to_stay};
+use super::status::{self, ENVIRONMENT_FILE};
+use super::{Place, Service, Up, all, at_once, down, known, matrix, up_to_stay};
 use crate::workspace;
 
 /// Words after `cargo xtask services`.
@@ -22,17 +21,22 @@ pub(crate) struct Arguments {
 enum Action {
     /// Start private servers and print the environment by which tests find them.
     ///
-    /// A server that the environment names already (`DATABASE_URL`) is used as it is. What runs is left running.
+    /// Programs that are missing are installed from the distribution; for Cassandra, from Maven's registry. A server
+    /// that the environment names already (`DATABASE_URL`, `DAGZ_TEST_REDIS_URL`, …) is used as it is. What runs is
+    /// left running. The same variables are written to `target/services/environment`.
     Up {
-        /// Kinds of server; all where none is named.
+        /// Kinds of server; the usual five where none is named.
         kinds: Vec<String>,
+        /// Second versions, too: real MySQL, Valkey, the newest Postgres and RabbitMQ. Needs root.
+        #[arg(long)]
+        matrix: bool,
     },
     /// Stop the servers that `up` started; never any other.
     Down {
         /// Kinds of server; all where none is named.
         kinds: Vec<String>,
     },
-    /// List the servers, and whether each answers a real query just now.
+    /// List the servers, and whether each answers a real query just now; an error if one does not.
     Status {
         /// Print a JSON list.
         #[arg(long)]
@@ -44,56 +48,98 @@ enum Action {
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let place = Place::of(&workspace::root()?)?;
     match &arguments.action {
-        Action::Up { kinds } => {
-            for service in chosen(kinds)? {
-                let up = up_to_stay(service, &place)?;
-                let kind = service.kind();
-                match &up {
-                    Up::Given(_) => eprintln!("{kind}: the environment names one; used as it is"),
-                    Up::Found(running) => {
-                        eprintln!(
-                            "{kind}: already up, port {}, pid {}",
-                            running.port, running.pid
-                        );
-                    }
-                    Up::Fresh(_) => {}
-                }
-                for variable in service.variables() {
-                    println!("export {variable}={}", quoted(up.url()));
-                }
-            }
-        }
+        Action::Up { kinds, matrix } => up(&place, &chosen_for_up(kinds, *matrix)?),
         Action::Down { kinds } => {
-            for service in chosen(kinds)? {
-                let stopped = down(service, &place)?;
-                let what = if stopped { "stopped" } else { "was not up" };
-                eprintln!("{}: {what}", service.kind());
+            let services = if kinds.is_empty() {
+                known().collect()
+            } else {
+                chosen(kinds)?
+            };
+            let stopped = at_once(&services, "stopping servers", |service| {
+                down(service, &place)
+            });
+            // Also after a failure: it tells what still runs.
+            status::write_environment(&place)?;
+            for (service, stopped) in services.iter().zip(stopped?) {
+                if stopped {
+                    eprintln!("{}: stopped", service.kind());
+                } else if !kinds.is_empty() {
+                    eprintln!("{}: was not up", service.kind());
+                }
             }
+            Ok(())
         }
         Action::Status { json } => {
-            let lines = status(&place);
+            let lines = status::status(&place);
             if *json {
                 println!("{}", serde_json::to_string_pretty(&lines)?);
             } else if lines.is_empty() {
                 println!("no server is up; `cargo xtask services up` starts them");
             } else {
-                println!("{}", table(&lines));
+                println!("{}", status::table(&lines));
             }
+            let silent = lines.iter().filter(|line| !line.answered);
+            let silent: Vec<_> = silent.map(|line| line.kind).collect();
+            if !silent.is_empty() {
+                bail!(
+                    "no answer from {}; `cargo xtask services up` starts what is missing",
+                    silent.join(", ")
+                );
+            }
+            Ok(())
         }
     }
+}
+
+fn up(place: &Place, services: &[&'static dyn Service]) -> Result<()> {
+    let outcome = up_to_stay(services, place);
+    // Also after a failure: the others are up.
+    status::write_environment(place)?;
+    let ups = outcome?;
+    for (service, up) in services.iter().zip(&ups) {
+        let kind = service.kind();
+        match up {
+            Up::Given(_) => eprintln!("{kind}: the environment names one; used as it is"),
+            Up::Found(running) => eprintln!(
+                "{kind}: already up, port {}, pid {}",
+                running.port, running.pid
+            ),
+            Up::Fresh(_) => {}
+        }
+        for (name, value) in status::exports(*service, up) {
+            print!("{}", status::export_line(&name, &value));
+        }
+    }
+    eprintln!("\n{}", status::table(&status::status(place)));
+    eprintln!(
+        "the same as variables of a shell: `{}`",
+        place.join(ENVIRONMENT_FILE).display()
+    );
     Ok(())
 }
 
-fn chosen(kinds: &[String]) -> Result<Vec<&'static dyn Service>> {
-    if kinds.is_empty() {
-        return Ok(all().to_vec());
+fn chosen_for_up(kinds: &[String], with_matrix: bool) -> Result<Vec<&'static dyn Service>> {
+    let mut services = if kinds.is_empty() {
+        all().to_vec()
+    } else {
+        chosen(kinds)?
+    };
+    if with_matrix {
+        let more = matrix()
+            .iter()
+            .filter(|service| !kinds.iter().any(|kind| kind == service.kind()));
+        services.extend(more);
     }
+    Ok(services)
+}
+
+fn chosen(kinds: &[String]) -> Result<Vec<&'static dyn Service>> {
     let mut services = Vec::new();
     for kind in kinds {
-        match all().iter().find(|service| service.kind() == kind) {
-            Some(service) => services.push(*service),
+        match known().find(|service| service.kind() == kind) {
+            Some(service) => services.push(service),
             None => {
-                let known: Vec<_> = all().iter().map(|service| service.kind()).collect();
+                let known: Vec<_> = known().map(|service| service.kind()).collect();
                 bail!("no server of kind `{kind}`; there are {}", known.join(", "));
             }
         }
@@ -101,62 +147,36 @@ fn chosen(kinds: &[String]) -> Result<Vec<&'static dyn Service>> {
     Ok(services)
 }
 
-/// `text` as one word of a shell.
-fn quoted(text: &str) -> String {
-    let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b":/@._-%+,=".contains(&byte);
-    if text.bytes().all(harmless) {
-        text.to_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
-fn table(lines: &[Status]) -> Table {
-    let mut table = Table::new();
-    table.load_preset(ASCII_MARKDOWN);
-    table.set_header([
-        "server", "version", "port", "pid", "answered", "start-up", "source",
-    ]);
-    let or_dash = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
-    for line in lines {
-        table.add_row([
-            line.kind.to_owned(),
-            or_dash(line.version.clone()),
-            or_dash(line.port.map(|port| port.to_string())),
-            or_dash(line.pid.map(|pid| pid.to_string())),
-            if line.answered { "yes" } else { "NO" }.to_owned(),
-            or_dash(
-                line.startup_seconds
-                    .map(|seconds| format!("{seconds:.2} s")),
-            ),
-            line.source.to_owned(),
-        ]);
-    }
-    table
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn kinds(services: &[&'static dyn Service]) -> Vec<&'static str> {
+        services.iter().map(|service| service.kind()).collect()
+    }
 
     #[test]
     fn an_unknown_kind_is_an_error_that_lists_the_known() {
         let Err(error) = chosen(&["oracle".to_owned()]) else {
             panic!("`oracle` was accepted");
         };
-        assert!(error.to_string().contains("there are postgres"), "{error}");
+        assert!(
+            error.to_string().contains("there are postgres, mariadb"),
+            "{error}"
+        );
     }
 
     #[test]
-    fn a_url_becomes_one_word_of_a_shell() {
+    fn the_usual_ones_where_none_is_named() {
+        let usual = chosen_for_up(&[], false).unwrap();
         assert_eq!(
-            quoted("postgres://a:b@127.0.0.1:1/c"),
-            "postgres://a:b@127.0.0.1:1/c"
+            kinds(&usual),
+            ["postgres", "mariadb", "redis", "rabbitmq", "cassandra"]
         );
-        assert_eq!(
-            quoted("host=/tmp dbname='a'"),
-            r"'host=/tmp dbname='\''a'\'''"
-        );
-        assert_eq!(quoted("postgres://h/d?a=1&b=2"), "'postgres://h/d?a=1&b=2'");
+        let valkey = ["valkey".to_owned()];
+        assert_eq!(kinds(&chosen_for_up(&valkey, false).unwrap()), ["valkey"]);
+        let more = chosen_for_up(&valkey, true).unwrap();
+        assert_eq!(more.len(), matrix().len());
+        assert_eq!(chosen_for_up(&[], true).unwrap().len(), known().count());
     }
 }

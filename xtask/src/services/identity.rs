@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, geteuid, kill_process, test_kill_process};
+use sysinfo::{ProcessRefreshKind, ProcessesToUpdate, System, UpdateKind};
 
 /// Whether process `pid` runs, and is `program` working on the folder `data`.
 pub(crate) fn works_on(pid: u32, program: &str, data: &Path) -> bool {
@@ -33,6 +34,49 @@ pub(crate) fn works_on(pid: u32, program: &str, data: &Path) -> bool {
                 line.contains(program) && line.contains(&*data.to_string_lossy())
             }),
     }
+}
+
+/// The process of `program` that works on the folder `data`: of a family of them, the eldest.
+pub(crate) fn find(program: &str, data: &Path) -> Option<u32> {
+    let system = processes(ProcessRefreshKind::nothing().with_cwd(UpdateKind::Always));
+    let is_it = |pid: sysinfo::Pid| works_on(pid.as_u32(), program, data);
+    let family: Vec<_> = system
+        .processes()
+        .values()
+        .filter(|process| process.name() == program && is_it(process.pid()))
+        .collect();
+    let is_child = |process: &&&sysinfo::Process| {
+        let parent = process.parent();
+        family.iter().any(|other| Some(other.pid()) == parent)
+    };
+    let eldest = family.iter().find(|process| !is_child(process))?;
+    Some(eldest.pid().as_u32())
+}
+
+/// What process `pid` and its descendants hold in memory, in bytes; what they share is counted for each.
+pub(crate) fn memory(pid: u32) -> Option<u64> {
+    let system = processes(ProcessRefreshKind::nothing().with_memory());
+    let all = system.processes();
+    let root = sysinfo::Pid::from_u32(pid);
+    all.get(&root)?;
+    let is_below = |process: &sysinfo::Process| {
+        let mut at = Some(process.pid());
+        while let Some(pid) = at {
+            if pid == root {
+                return true;
+            }
+            at = all.get(&pid).and_then(sysinfo::Process::parent);
+        }
+        false
+    };
+    let family = all.values().filter(|process| is_below(process));
+    Some(family.map(sysinfo::Process::memory).sum())
+}
+
+fn processes(what: ProcessRefreshKind) -> System {
+    let mut system = System::new();
+    system.refresh_processes_specifics(ProcessesToUpdate::All, true, what.without_tasks());
+    system
 }
 
 /// Whether any process has this number.
@@ -132,6 +176,9 @@ mod tests {
             .unwrap();
         assert!(works_on(child.id(), "sleep", &folder));
         assert!(!works_on(child.id(), "sleep", Path::new("/")));
+        assert_eq!(find("sleep", &folder), Some(child.id()));
+        assert_eq!(find("wake", &folder), None);
+        assert!(memory(child.id()).is_some_and(|bytes| bytes > 0));
 
         // Not yet waited for, it is a zombie: gone for us, though its number is taken.
         child.kill().unwrap();

@@ -1,66 +1,168 @@
 //! Private servers for tests: what any kind of server has in common.
 //!
-//! A [`Service`] is a kind of server; its own file starts, stops and asks it. Here is the rest: what makes two
-//! commands at once safe, and [`Server`], a command's share in a running one. The files of it all are in `place.rs`.
+//! A [`Service`] is a kind of server; its own file says what is special to it. Here is what makes two commands at once
+//! safe, and [`Server`], a command's share in a running one. How a server is started is in `start.rs`, its folder in
+//! `home.rs`, the files of all in `place.rs`, and where programs come from in `packages.rs` and `archive.rs`.
 //!
 //! Two locks per kind. The *turn* is held while a server is started or stopped, so two `up` make one server. The
 //! *users* lock is held shared by each command that uses the server, so that the last of them, and only the last,
 //! stops a server that was started on the way. The kernel frees both, whatever happens to their holder.
 //!
-//! To add a server: a folder beside `postgres`, and a line in [`all`].
+//! To add a server: a file or folder beside `redis.rs`, and a line in [`all`] or [`matrix`].
 
+mod archive;
+mod cassandra;
 pub(crate) mod command;
+pub(crate) mod compose;
+mod home;
 pub(crate) mod identity;
+mod mysql;
+mod packages;
 mod place;
 pub(crate) mod postgres;
+mod rabbitmq;
+mod redis;
+mod start;
+mod status;
+#[cfg(test)]
+mod tests;
 
+use std::collections::BTreeMap;
 use std::env;
+use std::fmt;
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::process::Command;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use anyhow::{Context, Result};
-use serde::Serialize;
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 
+use self::home::{Home, OtherRoot, Settings};
 pub(crate) use self::place::{Place, Running};
+use crate::progress::{Progress, say};
 
-/// A kind of server.
+/// How long one question may take before the server counts as one that does not answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+
+/// The signals that end most servers.
+const POLITE: &[(Signal, Duration)] = &[
+    (Signal::TERM, Duration::from_secs(20)),
+    (Signal::KILL, Duration::from_secs(5)),
+];
+
+/// A kind of server: what is special to it.
 pub(crate) trait Service: Sync {
     /// The one lowercase word of this kind everywhere: `postgres`.
     fn kind(&self) -> &'static str;
     /// The crate whose tests need it; whatever depends on that crate needs it too.
     fn driver(&self) -> &'static str;
-    /// The environment variables by which tests find it. The first may also name a user's own server.
+    /// The environment variables by which tests of the driver find a server.
     fn variables(&self) -> &'static [&'static str];
-    /// Starts it, or takes over the one that runs in `place` without a state file. Called with the turn held and
-    /// with no server of ours known to run.
-    fn start(&self, place: &Place) -> Result<Started>;
-    /// Whether the process of `running` still is that server, and not another one that got its number.
-    fn is_alive(&self, running: &Running) -> bool;
-    /// Stops exactly the process of `running`, and waits until it is gone.
-    fn stop(&self, running: &Running) -> Result<()>;
-    /// Asks the server at `url` a real query, within seconds; its version.
+    /// The variable by which the user may name a server of this kind that runs already.
+    fn given_by(&self) -> &'static str;
+    /// How its process is called.
+    fn program(&self) -> &'static str;
+    /// How processes are called that it needs beside its own; they work in the same folder.
+    fn companions(&self) -> &'static [&'static str] {
+        &[]
+    }
+    /// As whom it runs where the caller is root, the first that exists; `nobody` if none does.
+    fn users(&self) -> &'static [&'static str];
+    /// What it listens on; the first is where its clients go.
+    fn ports(&self) -> &'static [&'static str] {
+        &["main"]
+    }
+    /// The signals that end it, each with its time to work.
+    fn signals(&self) -> &'static [(Signal, Duration)] {
+        POLITE
+    }
+    /// Its programs, installed first where they are missing.
+    fn programs(&self, place: &Place) -> Result<Programs>;
+    /// Makes its data in the empty folder `home.data()`, where the server does not do so by itself.
+    fn make(&self, home: &Home, programs: &Programs) -> Result<()> {
+        let _ = (home, programs);
+        Ok(())
+    }
+    /// The command that runs it in the foreground, on the ports that `home` has, with whatever it needs beside it
+    /// started.
+    fn command(&self, home: &Home, programs: &Programs) -> Result<Command>;
+    /// Does, at each start, what must be done before others may use the server. Called again until it succeeds.
+    fn initialise(&self, home: &Home) -> Result<()> {
+        let _ = home;
+        Ok(())
+    }
+    /// How to reach the server that has these settings.
+    fn url(&self, settings: &Settings) -> String;
+    /// Other variables for tests of the driver, beside those that hold the address.
+    fn more(&self, settings: &Settings) -> BTreeMap<String, String> {
+        let _ = settings;
+        BTreeMap::new()
+    }
+    /// Asks the server at `url` a real query; its version. [`answer`] limits the time.
     fn ask(&self, url: &str) -> Result<String>;
-    /// The port that `url` names, if it names one.
-    fn port(&self, url: &str) -> Option<u16>;
-    /// Whether `url` is of a private server that was started here at some time, running or not.
-    fn is_own(&self, place: &Place, url: &str) -> bool;
+    /// How the same server is run in a container.
+    fn container(&self) -> compose::Container;
 }
 
-/// All kinds, in the order they are listed.
-pub(crate) fn all() -> &'static [&'static dyn Service] {
-    &[&postgres::Postgres]
-}
-
-/// What [`Service::start`] tells about a server that answers.
-#[derive(Debug)]
-pub(crate) struct Started {
+/// The programs of a server.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    /// Where they are, as the server sees it.
+    pub(crate) folder: PathBuf,
+    /// Data made by another version is made anew.
     pub(crate) version: String,
-    pub(crate) port: u16,
-    pub(crate) pid: u32,
-    pub(crate) url: String,
+    /// Where `folder` is, if not below the machine's own root.
+    root: Option<OtherRoot>,
+}
+
+impl Programs {
+    /// The path of one of them.
+    pub(crate) fn program(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+/// The kinds that are started where none is named, in the order they are listed.
+pub(crate) fn all() -> &'static [&'static dyn Service] {
+    &[
+        &postgres::POSTGRES,
+        &mysql::MARIADB,
+        &redis::REDIS,
+        &rabbitmq::RABBITMQ,
+        &cassandra::Cassandra,
+    ]
+}
+
+/// Second versions of some of them, for the compatibility table.
+pub(crate) fn matrix() -> &'static [&'static dyn Service] {
+    &[
+        &postgres::NEWEST,
+        &mysql::MYSQL,
+        &redis::VALKEY,
+        &rabbitmq::NEWEST,
+    ]
+}
+
+/// Every kind there is.
+pub(crate) fn known() -> impl Iterator<Item = &'static dyn Service> {
+    all().iter().chain(matrix()).copied()
+}
+
+/// What a server that answers is told by.
+#[derive(Debug)]
+struct Started {
+    version: String,
+    port: u16,
+    pid: u32,
+    url: String,
+    more: BTreeMap<String, String>,
+    /// From the moment its programs were there, making its data included.
+    startup: Duration,
     /// The folder its data is in.
-    pub(crate) home: PathBuf,
+    home: PathBuf,
 }
 
 /// How a server came to be there.
@@ -82,24 +184,70 @@ impl Up {
             Self::Found(running) | Self::Fresh(running) => &running.url,
         }
     }
+
+    /// The environment by which tests of the driver of `service` find it.
+    pub(crate) fn environment(&self, service: &dyn Service) -> Vec<(String, String)> {
+        let names = service.variables().iter();
+        let mut all: Vec<_> = names
+            .map(|name| ((*name).to_owned(), self.url().to_owned()))
+            .collect();
+        if let Self::Found(running) | Self::Fresh(running) = self {
+            all.extend(running.more.clone());
+        }
+        all
+    }
+}
+
+/// Asks the server at `url` a real query, within a bounded time; its version.
+fn answer(service: &'static dyn Service, url: &str) -> Result<String> {
+    let url = url.to_owned();
+    let (sender, answer) = mpsc::channel();
+    // In a thread, since clients limit this and that but not the whole; a stuck server must not hold us.
+    thread::spawn(move || {
+        // Nobody listens any more after the limit.
+        let _unheard = sender.send(service.ask(&url));
+    });
+    answer
+        .recv_timeout(ANSWER_LIMIT)
+        .unwrap_or_else(|_| bail!("no answer within {} s", ANSWER_LIMIT.as_secs()))
+}
+
+/// Whether the process of `running` still is that server, and not another one that got its number.
+fn is_alive(service: &dyn Service, running: &Running) -> bool {
+    identity::works_on(running.pid, service.program(), &running.home.join("data"))
+}
+
+/// Stops exactly the server `running`, and waits until it is gone.
+fn stop(service: &'static dyn Service, running: &Running) -> Result<()> {
+    identity::end(
+        running.pid,
+        || is_alive(service, running),
+        service.signals(),
+    )?;
+    start::stop_companions(service, &running.home.join("data"))
 }
 
 /// The user's own server of this kind, from the environment.
 ///
 /// An address that we printed ourselves once does not count: after `eval "$(cargo xtask services up)"` it stays in
 /// the user's shell while the server may be long gone, and then starting it again is what is wanted.
-pub(crate) fn given(service: &dyn Service, place: &Place) -> Option<String> {
-    let url = env::var(service.variables().first()?).ok()?;
-    (!url.is_empty() && !service.is_own(place, &url)).then_some(url)
+fn given(service: &dyn Service, place: &Place) -> Option<String> {
+    let url = env::var(service.given_by()).ok()?;
+    (!url.is_empty() && !is_own(service, place, &url)).then_some(url)
+}
+
+/// Whether `url` is of a private server that was started here at some time, running or not.
+fn is_own(service: &dyn Service, place: &Place, url: &str) -> bool {
+    Settings::read(place, service.kind()).is_some_and(|settings| service.url(&settings) == url)
 }
 
 /// Sees to it that a server of this kind answers. `temporary`: if it must be started, the last user stops it.
-fn up(service: &dyn Service, place: &Place, temporary: bool) -> Result<Up> {
+fn up(service: &'static dyn Service, place: &Place, temporary: bool) -> Result<Up> {
     let kind = service.kind();
     if let Some(mut running) = place.running(kind)
-        && service.is_alive(&running)
+        && is_alive(service, &running)
     {
-        match service.ask(&running.url) {
+        match answer(service, &running.url) {
             Ok(_) => {
                 if running.temporary && !temporary {
                     running.temporary = false;
@@ -108,17 +256,15 @@ fn up(service: &dyn Service, place: &Place, temporary: bool) -> Result<Up> {
                 return Ok(Up::Found(running));
             }
             Err(error) => {
-                eprintln!(
+                say(&format!(
                     "{kind}: process {} does not answer ({error:#}); starting anew",
                     running.pid
-                );
-                service.stop(&running)?;
+                ));
+                stop(service, &running)?;
             }
         }
     }
-    let begun = Instant::now();
-    let started = service
-        .start(place)
+    let started = start::start(service, place)
         .with_context(|| format!("failed to start a private {kind}"))?;
     let running = Running {
         kind: kind.to_owned(),
@@ -126,53 +272,107 @@ fn up(service: &dyn Service, place: &Place, temporary: bool) -> Result<Up> {
         port: started.port,
         pid: started.pid,
         url: started.url,
+        more: started.more,
         home: started.home,
         started: SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs()),
-        startup_seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+        startup_seconds: (started.startup.as_secs_f64() * 1000.0).round() / 1000.0,
         temporary,
     };
     place.write(&format!("{kind}.json"), &running)?;
-    eprintln!(
+    say(&format!(
         "{kind}: version {}, port {}, pid {}, answered after {:.2} s",
         running.version, running.port, running.pid, running.startup_seconds
-    );
+    ));
     Ok(Up::Fresh(running))
 }
 
-/// Starts a server that stays until [`down`]; `services up`.
-pub(crate) fn up_to_stay(service: &dyn Service, place: &Place) -> Result<Up> {
-    if let Some(url) = given(service, place) {
-        ask_given(service, &url)?;
-        return Ok(Up::Given(url));
+/// Does `each` for all of `services` at once; what came of it in their order, or what failed for any of them.
+fn at_once<T: Send>(
+    services: &[&'static dyn Service],
+    what: &str,
+    each: impl Fn(&'static dyn Service) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let mut progress = (services.len() > 1).then(|| {
+        let mut progress = Progress::new(what);
+        progress.expect(services.len() as u64);
+        progress
+    });
+    let (sender, ended) = mpsc::channel();
+    let outcomes: Vec<Result<T>> = thread::scope(|scope| {
+        let threads: Vec<_> = services
+            .iter()
+            .map(|service| {
+                let (sender, each) = (sender.clone(), &each);
+                scope.spawn(move || {
+                    let outcome = each(*service);
+                    // The other end lives as long as this scope.
+                    let _sent = sender.send(service.kind());
+                    outcome
+                })
+            })
+            .collect();
+        drop(sender);
+        for kind in ended {
+            if let Some(progress) = &mut progress {
+                progress.advance(kind);
+            }
+        }
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined
+            .map(|outcome| outcome.unwrap_or_else(|_| bail!("a thread panicked")))
+            .collect()
+    });
+    drop(progress);
+    let mut done = Vec::new();
+    let mut failures = Vec::new();
+    for (service, outcome) in services.iter().zip(outcomes) {
+        match outcome {
+            Ok(one) => done.push(one),
+            Err(error) => failures.push(format!("{}: {error:#}", service.kind())),
+        }
     }
-    let _turn = place.turn(service.kind())?;
-    up(service, place, false)
+    if !failures.is_empty() {
+        bail!("{}", failures.join("\n"));
+    }
+    Ok(done)
+}
+
+/// Starts servers that stay until [`down`]; `services up`.
+fn up_to_stay(services: &[&'static dyn Service], place: &Place) -> Result<Vec<Up>> {
+    at_once(services, "starting servers", |service| {
+        if let Some(url) = given(service, place) {
+            ask_given(service, &url)?;
+            return Ok(Up::Given(url));
+        }
+        let _turn = place.turn(service.kind())?;
+        up(service, place, false)
+    })
 }
 
 /// Stops the server of this kind if it was started here and still runs; whether it did.
-pub(crate) fn down(service: &dyn Service, place: &Place) -> Result<bool> {
+fn down(service: &'static dyn Service, place: &Place) -> Result<bool> {
     let _turn = place.turn(service.kind())?;
     down_in_turn(service, place)
 }
 
-fn down_in_turn(service: &dyn Service, place: &Place) -> Result<bool> {
+fn down_in_turn(service: &'static dyn Service, place: &Place) -> Result<bool> {
     let Some(running) = place.running(service.kind()) else {
         return Ok(false);
     };
-    let alive = service.is_alive(&running);
+    let alive = is_alive(service, &running);
     if alive {
-        service.stop(&running)?;
+        stop(service, &running)?;
     }
     let path = place.join(format!("{}.json", service.kind()));
     fs::remove_file(&path).with_context(|| format!("failed to remove `{}`", path.display()))?;
     Ok(alive)
 }
 
-fn ask_given(service: &dyn Service, url: &str) -> Result<()> {
-    let variable = service.variables().first().copied().unwrap_or_default();
-    service.ask(url).with_context(|| {
+fn ask_given(service: &'static dyn Service, url: &str) -> Result<()> {
+    let variable = service.given_by();
+    answer(service, url).with_context(|| {
         format!("`{variable}` is set, but that server does not answer; start it, or unset `{variable}` to have a private one started")
     })?;
     Ok(())
@@ -202,6 +402,13 @@ impl Server {
         })
     }
 
+    /// The same for several, started at once.
+    pub(crate) fn share_all(services: &[&'static dyn Service], place: &Place) -> Result<Vec<Self>> {
+        at_once(services, "starting servers", |service| {
+            Self::share(service, place)
+        })
+    }
+
     /// The same, whatever the environment says.
     fn share_private(service: &'static dyn Service, place: &Place) -> Result<Self> {
         let _turn = place.turn(service.kind())?;
@@ -215,6 +422,11 @@ impl Server {
         })
     }
 
+    /// The kind of server.
+    pub(crate) fn service(&self) -> &'static dyn Service {
+        self.service
+    }
+
     /// How to reach it.
     pub(crate) fn url(&self) -> &str {
         self.up.url()
@@ -226,9 +438,8 @@ impl Server {
     }
 
     /// The environment by which tests find it.
-    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
-        let names = self.service.variables().iter();
-        names.map(|name| (*name, self.url().to_owned())).collect()
+    pub(crate) fn environment(&self) -> Vec<(String, String)> {
+        self.up.environment(self.service)
     }
 
     fn give_back(&mut self) -> Result<()> {
@@ -254,62 +465,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         if let Err(error) = self.give_back() {
             let kind = self.service.kind();
-            eprintln!(
+            say(&format!(
                 "{kind}: failed to stop: {error:#}; `cargo xtask services down {kind}` tries again"
-            );
+            ));
         }
     }
 }
 
-impl std::fmt::Debug for dyn Service {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for dyn Service {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.kind())
     }
-}
-
-/// One line of `services status`.
-#[derive(Debug, Serialize)]
-pub(crate) struct Status {
-    pub(crate) kind: &'static str,
-    pub(crate) version: Option<String>,
-    pub(crate) port: Option<u16>,
-    /// Of our own servers only.
-    pub(crate) pid: Option<u32>,
-    /// Whether it answered a real query just now.
-    pub(crate) answered: bool,
-    /// Of our own servers only.
-    pub(crate) startup_seconds: Option<f64>,
-    /// `private`, or the name of the variable that names the user's own.
-    pub(crate) source: &'static str,
-}
-
-/// Every server that is known of: the given ones, and those started here.
-pub(crate) fn status(place: &Place) -> Vec<Status> {
-    let mut lines = Vec::new();
-    for service in all() {
-        if let Some(url) = given(*service, place) {
-            let answer = service.ask(&url).ok();
-            lines.push(Status {
-                kind: service.kind(),
-                answered: answer.is_some(),
-                version: answer,
-                port: service.port(&url),
-                pid: None,
-                startup_seconds: None,
-                source: service.variables().first().copied().unwrap_or_default(),
-            });
-        }
-        if let Some(running) = place.running(service.kind()) {
-            lines.push(Status {
-                kind: service.kind(),
-                answered: service.is_alive(&running) && service.ask(&running.url).is_ok(),
-                version: Some(running.version),
-                port: Some(running.port),
-                pid: Some(running.pid),
-                startup_seconds: Some(running.startup_seconds),
-                source: "private",
-            });
-        }
-    }
-    lines
 }

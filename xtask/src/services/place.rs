@@ -2,6 +2,7 @@
 //!
 //! [`Place`] is the folder, [`Running`] the state file's content.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -20,10 +21,13 @@ pub(crate) struct Running {
     pub(crate) pid: u32,
     /// How to reach it, password included; hence the file's mode 0600.
     pub(crate) url: String,
+    /// Other variables for tests of its driver.
+    #[serde(default)]
+    pub(crate) more: BTreeMap<String, String>,
     pub(crate) home: PathBuf,
     /// Seconds since 1970.
     pub(crate) started: u64,
-    /// From the call to the first answer, making its data included.
+    /// From the moment its programs were there to the first answer, making its data included.
     pub(crate) startup_seconds: f64,
     /// Stopped by the last command that uses it, instead of by `services down`.
     pub(crate) temporary: bool,
@@ -70,13 +74,19 @@ impl Place {
 
     /// Writes a JSON file that only the caller may read, whole or not at all.
     pub(crate) fn write(&self, name: &str, content: &impl Serialize) -> Result<()> {
+        let text = serde_json::to_string_pretty(content)
+            .with_context(|| format!("failed to write `{name}`"))?;
+        self.write_text(name, &format!("{text}\n"))
+    }
+
+    /// The same for a text.
+    pub(super) fn write_text(&self, name: &str, text: &str) -> Result<()> {
         let path = self.join(name);
         let write = || -> Result<()> {
             let mut file = tempfile::Builder::new()
                 .permissions(fs::Permissions::from_mode(0o600))
                 .tempfile_in(&self.0)?;
-            serde_json::to_writer_pretty(&mut file, content)?;
-            file.write_all(b"\n")?;
+            file.write_all(text.as_bytes())?;
             file.persist(&path)?;
             Ok(())
         };

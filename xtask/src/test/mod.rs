@@ -61,13 +61,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
 pub(crate) fn needed_servers(root: &Path, packages: &[String]) -> Result<Vec<Server>> {
     let members = workspace::members(root)?;
     let place = Place::of(root)?;
-    let mut servers = Vec::new();
+    let mut needed = Vec::new();
     for service in services::all() {
-        if packages.is_empty() || workspace::reaches(&members, packages, service.driver())? {
-            servers.push(Server::share(*service, &place)?);
+        let is_needed = if packages.is_empty() {
+            members.iter().any(|member| member.name == service.driver())
+        } else {
+            workspace::reaches(&members, packages, service.driver())?
+        };
+        if is_needed {
+            needed.push(*service);
         }
     }
-    Ok(servers)
+    Server::share_all(&needed, &place)
 }
 
 /// What came of a run.

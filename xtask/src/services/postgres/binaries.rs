@@ -1,6 +1,6 @@
 //! The programs of Postgres: found on this machine, or installed from its distribution.
 //!
-//! The main type is [`Binaries`], a folder that has them all.
+//! [`find_or_install`] is the entrance; the answer is a folder that has them all.
 
 use std::env;
 use std::fs;
@@ -9,39 +9,15 @@ use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
-use super::super::identity;
-use crate::process;
+use super::super::packages::{self, Root, Wanted};
+use super::super::{OtherRoot, Programs};
 
 const OLDEST: u32 = 14;
-const PROGRAMS: &[&str] = &["postgres", "initdb", "pg_ctl"];
+const PROGRAMS: &[&str] = &["postgres", "initdb"];
 const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 
-/// A folder with all programs that a server needs.
-#[derive(Debug)]
-pub(super) struct Binaries {
-    pub(super) folder: PathBuf,
-    /// 15 of 15.18.
-    pub(super) major: u32,
-}
-
-impl Binaries {
-    /// The path of one of them.
-    pub(super) fn program(&self, name: &str) -> PathBuf {
-        self.folder.join(name)
-    }
-
-    fn at(folder: &Path) -> Option<Self> {
-        let all = PROGRAMS.iter().all(|name| folder.join(name).is_file());
-        let major = all.then(|| major(&folder.join("postgres"))).flatten()?;
-        Some(Self {
-            folder: folder.to_path_buf(),
-            major,
-        })
-    }
-}
-
 /// The machine's programs, installed first where there are none.
-pub(super) fn find_or_install() -> Result<Binaries> {
+pub(super) fn find_or_install() -> Result<Programs> {
     let mut looked_at = Vec::new();
     if let Some(found) = first_fit(candidates(), &mut looked_at) {
         return Ok(found);
@@ -51,16 +27,41 @@ pub(super) fn find_or_install() -> Result<Binaries> {
         .context("the package was installed, but its programs are not where they are expected")
 }
 
-fn first_fit(folders: Vec<PathBuf>, looked_at: &mut Vec<String>) -> Option<Binaries> {
+/// The programs of an archive's packages, in another root.
+pub(super) fn in_archive(root: OtherRoot) -> Result<Programs> {
+    let below = root.0.join("usr/lib/postgresql");
+    let newest = versioned(&below, "", "bin").into_iter().next();
+    let folder = newest.with_context(|| format!("no Postgres in `{}`", below.display()))?;
+    let number = folder.parent().and_then(Path::file_name);
+    Ok(Programs {
+        version: number.unwrap_or_default().to_string_lossy().into_owned(),
+        folder: Path::new("/").join(folder.strip_prefix(&root.0).unwrap_or(&folder)),
+        root: Some(root),
+    })
+}
+
+fn first_fit(folders: Vec<PathBuf>, looked_at: &mut Vec<String>) -> Option<Programs> {
     looked_at.clear();
     for folder in folders {
-        match Binaries::at(&folder) {
-            Some(found) if found.major >= OLDEST => return Some(found),
-            Some(old) => looked_at.push(format!("`{}` (version {})", folder.display(), old.major)),
+        match major_in(&folder) {
+            Some(major) if major >= OLDEST => {
+                return Some(Programs {
+                    folder,
+                    version: major.to_string(),
+                    root: None,
+                });
+            }
+            Some(old) => looked_at.push(format!("`{}` (version {old})", folder.display())),
             None => looked_at.push(format!("`{}`", folder.display())),
         }
     }
     None
+}
+
+/// The version of the programs in `folder`, if all are there.
+fn major_in(folder: &Path) -> Option<u32> {
+    let all = PROGRAMS.iter().all(|name| folder.join(name).is_file());
+    all.then(|| major(&folder.join("postgres"))).flatten()
 }
 
 /// Where they may be, best first: what the user's `PATH` says, then distributions' places, newest version first.
@@ -124,45 +125,28 @@ fn install(looked_at: &[String]) -> Result<()> {
             looked_at.join(", ")
         }
     );
-    let remedy = "install it (`apt-get install postgresql`, `dnf install postgresql-server`, `brew install postgresql`), or set `DATABASE_URL` to a server of yours";
-    if !on_path("apt-get") {
-        bail!("{missing}; {remedy}");
-    }
-    let root = Root::find().with_context(|| {
-        format!("{missing}, and the caller is neither root nor may use `sudo` without a password; {remedy}")
-    })?;
-    eprintln!("postgres: {missing}; installing the distribution's package");
-    let apt = |words: &[&str]| -> Result<()> {
-        let status = process::run(
-            root.command("apt-get")
-                .args(words)
-                // Standard output is for the shell that evaluates what `services up` prints.
-                .stdout(std::io::stderr()),
-        )?;
-        if !status.success() {
-            bail!("`apt-get {}` failed ({status}); {remedy}", words.join(" "));
-        }
-        Ok(())
+    let wanted = |packages, units| Wanted {
+        kind: "postgres",
+        packages,
+        units,
+        remedy: "install it (`apt-get install postgresql`, `dnf install postgresql-server`, `brew install postgresql`), or set `DATABASE_URL` to a server of yours",
     };
-    let install = |package| apt(&["install", "-y", "--no-install-recommends", package]);
-    apt(&["update"])?;
     // First the part that carries the switch, then, with the switch off, the server.
-    install("postgresql-common")?;
-    let before = fs::read_to_string(CREATE_CLUSTER).unwrap_or_default();
-    root.write(CREATE_CLUSTER, &without_main_cluster(&before))?;
-    let outcome = install("postgresql");
+    packages::install(&wanted(&["postgresql-common"], &["postgresql"]), &missing)?;
+    let Some(root) = Root::find() else {
+        bail!("the right to install was lost in the middle of it");
+    };
+    let path = Path::new(CREATE_CLUSTER);
+    let before = fs::read_to_string(path).unwrap_or_default();
+    root.write(path, &without_main_cluster(&before), "644")?;
+    let outcome = packages::install(&wanted(&["postgresql"], &["postgresql"]), &missing);
     // The machine's owner may want a server of the package later, and then finds the switch as it was.
-    root.write(CREATE_CLUSTER, &before)?;
+    root.write(path, &before, "644")?;
     outcome
 }
 
-fn on_path(program: &str) -> bool {
-    env::var_os("PATH")
-        .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
-}
-
 /// The settings of Debian's packaging with the cluster that it would make and start switched off.
-fn without_main_cluster(settings: &str) -> String {
+pub(super) fn without_main_cluster(settings: &str) -> String {
     let is_switch = |line: &&str| !line.trim_start().starts_with("create_main_cluster");
     let mut changed: String = settings
         .lines()
@@ -171,52 +155,6 @@ fn without_main_cluster(settings: &str) -> String {
         .collect();
     changed.push_str("create_main_cluster = false\n");
     changed
-}
-
-/// The right to install: being root, or `sudo` that asks for no password.
-#[derive(Debug)]
-struct Root {
-    by_sudo: bool,
-}
-
-impl Root {
-    fn find() -> Option<Self> {
-        if identity::is_root() {
-            return Some(Self { by_sudo: false });
-        }
-        let sudo = Command::new("sudo").args(["-n", "true"]).output();
-        sudo.is_ok_and(|output| output.status.success())
-            .then_some(Self { by_sudo: true })
-    }
-
-    fn command(&self, program: &str) -> Command {
-        // `env` since sudo does not pass the caller's environment on.
-        let words = ["env", "DEBIAN_FRONTEND=noninteractive", program];
-        let mut command = if self.by_sudo {
-            let mut command = Command::new("sudo");
-            command.arg("-n").arg(words[0]);
-            command
-        } else {
-            Command::new(words[0])
-        };
-        command.args(&words[1..]);
-        command
-    }
-
-    fn write(&self, path: &str, content: &str) -> Result<()> {
-        let copy = tempfile::NamedTempFile::new().context("failed to make a temporary file")?;
-        fs::write(copy.path(), content).context("failed to write a temporary file")?;
-        let status = process::run(
-            self.command("install")
-                .args(["-m", "644"])
-                .arg(copy.path())
-                .arg(path),
-        )?;
-        if !status.success() {
-            bail!("failed to write `{path}` ({status})");
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -248,7 +186,7 @@ mod tests {
     fn a_folder_that_lacks_a_program_is_none() {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("postgres"), "").unwrap();
-        assert!(Binaries::at(folder.path()).is_none());
+        assert_eq!(major_in(folder.path()), None);
     }
 
     #[test]
