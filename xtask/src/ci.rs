@@ -10,7 +10,7 @@ use clap::Args;
 use comfy_table::Table;
 use comfy_table::presets::ASCII_MARKDOWN;
 
-use crate::services::Server;
+use crate::services::{self, Place, Server};
 use crate::test::{self, Runner, Totals};
 use crate::{demo, process, tidy, tools, workspace};
 
@@ -20,6 +20,9 @@ pub(crate) struct Arguments {
     /// Run only this step; may be repeated.
     #[arg(long, value_name = "STEP")]
     only: Vec<String>,
+    /// Run the contract over second versions of the servers as well. Needs root.
+    #[arg(long)]
+    matrix: bool,
 }
 
 /// What a step works with.
@@ -66,6 +69,10 @@ const STEPS: &[Step] = &[
         run: deny,
     },
     Step {
+        name: "services",
+        run: five_servers,
+    },
+    Step {
         name: "test",
         run: test_by_cargo,
     },
@@ -79,6 +86,12 @@ const STEPS: &[Step] = &[
     },
 ];
 
+/// Only with `--matrix`, or when it is named.
+const MATRIX: Step = Step {
+    name: "matrix",
+    run: contract_over_matrix,
+};
+
 enum Verdict {
     Passed(Note),
     Failed(String),
@@ -89,8 +102,13 @@ enum Verdict {
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let root = workspace::root()?;
+    let chosen = |step: &Step| {
+        let is_named = arguments.only.iter().any(|name| name == step.name);
+        is_named || (arguments.only.is_empty() && (arguments.matrix || step.name != MATRIX.name))
+    };
     for name in &arguments.only {
-        let names: Vec<_> = STEPS.iter().map(|step| step.name).collect();
+        let steps = STEPS.iter().chain([&MATRIX]);
+        let names: Vec<_> = steps.map(|step| step.name).collect();
         ensure!(
             names.contains(&name.as_str()),
             "no step `{name}`; there are {}",
@@ -103,10 +121,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     };
     let begun = Instant::now();
     let mut verdicts = Vec::new();
-    for step in STEPS {
-        if !arguments.only.is_empty() && !arguments.only.iter().any(|name| name == step.name) {
-            continue;
-        }
+    for step in STEPS.iter().chain([&MATRIX]).filter(|step| chosen(step)) {
         if process::interrupted() {
             verdicts.push((step.name, Duration::ZERO, Verdict::Skipped));
             continue;
@@ -210,7 +225,7 @@ fn doc(context: &mut Context<'_>) -> Result<Note> {
 }
 
 fn tidy_tree(_: &mut Context<'_>) -> Result<Note> {
-    tidy::run(&tidy::Arguments {})?;
+    tidy::run_check()?;
     Ok(Note::default())
 }
 
@@ -252,6 +267,49 @@ fn deny(context: &mut Context<'_>) -> Result<Note> {
     let status = process::run(command.stdout(std::io::stderr()))?;
     ensure!(status.success(), "`cargo deny` found something");
     Ok(Note::default())
+}
+
+/// All five kinds, also those that no driver needs yet; kept for the steps after this one.
+fn five_servers(context: &mut Context<'_>) -> Result<Note> {
+    context.servers = Server::share_all(services::all(), &Place::of(context.root)?)?;
+    let kinds = context.servers.iter().map(|server| server.service().kind());
+    Ok(Note {
+        text: kinds.collect::<Vec<_>>().join(", "),
+        totals: None,
+    })
+}
+
+/// The contract of each driver against the second versions of its server. Kinds whose driver is yet to be written are
+/// started and asked all the same.
+fn contract_over_matrix(context: &mut Context<'_>) -> Result<Note> {
+    let servers = Server::share_all(services::matrix(), &Place::of(context.root)?)?;
+    let members = workspace::members(context.root)?;
+    let mut totals = Totals::default();
+    let mut passed = Vec::new();
+    for server in &servers {
+        let service = server.service();
+        if !members.iter().any(|member| member.name == service.driver()) {
+            continue;
+        }
+        eprintln!(
+            "\nthe contract of {} on {}",
+            service.driver(),
+            service.kind()
+        );
+        let outcome = test::run_contract(context.root, server)?;
+        ensure!(
+            outcome.success && outcome.totals.run > 0,
+            "{}: {}",
+            service.kind(),
+            outcome.totals
+        );
+        totals += outcome.totals;
+        passed.push(service.kind());
+    }
+    Ok(Note {
+        text: format!("{} tests on {}", totals.run, passed.join(", ")),
+        totals: Some(totals),
+    })
 }
 
 fn test_by_cargo(context: &mut Context<'_>) -> Result<Note> {

@@ -47,13 +47,7 @@ enum Command {
     /// Run the example's suite as people do today, serially with dagz, and on many workers; print a comparison.
     Demo(demo::Arguments),
     /// Check the house rules that no compiler checks.
-    Tidy {
-        /// First write anew what is generated: the table of promises in the README.
-        #[arg(long)]
-        fix: bool,
-        #[command(flatten)]
-        arguments: tidy::Arguments,
-    },
+    Tidy(tidy::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -62,10 +56,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
-        Command::Tidy { fix, arguments } => {
-            let fixed = if fix { tidy::fix() } else { Ok(()) };
-            fixed.and_then(|()| tidy::run(&arguments))
-        }
+        Command::Tidy(arguments) => tidy::run(&arguments),
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

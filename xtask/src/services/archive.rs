@@ -20,8 +20,17 @@ const SUITE: &str = "sid";
 #[derive(Debug)]
 pub(super) struct Package {
     pub(super) name: &'static str,
-    /// A package to be installed first, and how a file of it is to be changed then.
-    pub(super) before: Option<(&'static str, &'static str, fn(&str) -> String)>,
+    /// What must be done before it is installed.
+    pub(super) before: Option<Before>,
+}
+
+/// A package that must be there first, with a file of it changed.
+#[derive(Debug)]
+pub(super) struct Before {
+    pub(super) package: &'static str,
+    /// From the archive's root.
+    pub(super) file: &'static str,
+    pub(super) change: fn(&str) -> String,
 }
 
 /// The archive's folder with `package` installed in it.
@@ -42,11 +51,11 @@ pub(super) fn with(place: &Place, kind: &str, package: &Package) -> Result<Other
             "{kind}: installing {} of Debian {SUITE}",
             package.name
         ));
-        if let Some((name, path, change)) = package.before {
-            install(&root, &right, name)?;
-            let path = root.join(path.trim_start_matches('/'));
+        if let Some(before) = &package.before {
+            install(&root, &right, before.package)?;
+            let path = root.join(before.file.trim_start_matches('/'));
             let text = fs::read_to_string(&path).unwrap_or_default();
-            fs::write(&path, change(&text))
+            fs::write(&path, (before.change)(&text))
                 .with_context(|| format!("failed to write `{}`", path.display()))?;
         }
         install(&root, &right, package.name)?;

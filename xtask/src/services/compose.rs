@@ -32,7 +32,12 @@ const HEADER: &str = "\
 #
 #   docker compose up --detach --wait                     the five kinds
 #   docker compose --profile matrix up --detach --wait    with their second versions
-#   docker compose port redis 6379                        where one listens; its password is `dagz`
+#   docker compose port redis 6379                        where one listens
+#
+# Users and passwords: `dagz` and `dagz`; of MariaDB and MySQL `root` and `dagz`, of Redis and Valkey no name and `dagz`, of
+# Cassandra its own first user.
+#
+# Compose 2.23 or newer, for files that are written right here.
 ";
 
 /// The whole file for `services`, and for `matrix`, which start only when asked for.

@@ -1,8 +1,9 @@
 //! Private servers for tests: what any kind of server has in common.
 //!
 //! A [`Service`] is a kind of server; its own file says what is special to it. Here is what makes two commands at once
-//! safe, and [`Server`], a command's share in a running one. How a server is started is in `start.rs`, its folder in
-//! `home.rs`, the files of all in `place.rs`, and where programs come from in `packages.rs` and `archive.rs`.
+//! safe; [`Server`], a command's share in a running one, is in `share.rs`. How a server is started is in `start.rs`,
+//! its folder in `home.rs`, the files of all in `place.rs`, and where programs come from in `packages.rs` and
+//! `archive.rs`.
 //!
 //! Two locks per kind. The *turn* is held while a server is started or stopped, so two `up` make one server. The
 //! *users* lock is held shared by each command that uses the server, so that the last of them, and only the last,
@@ -22,6 +23,7 @@ mod place;
 pub(crate) mod postgres;
 mod rabbitmq;
 mod redis;
+mod share;
 mod start;
 mod status;
 #[cfg(test)]
@@ -30,7 +32,7 @@ mod tests;
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::mpsc;
@@ -42,6 +44,7 @@ use rustix::process::Signal;
 
 use self::home::{Home, OtherRoot, Settings};
 pub(crate) use self::place::{Place, Running};
+pub(crate) use self::share::Server;
 use crate::progress::{Progress, say};
 
 /// How long one question may take before the server counts as one that does not answer.
@@ -376,100 +379,6 @@ fn ask_given(service: &'static dyn Service, url: &str) -> Result<()> {
         format!("`{variable}` is set, but that server does not answer; start it, or unset `{variable}` to have a private one started")
     })?;
     Ok(())
-}
-
-/// A command's share in a running server: it stays up at least as long as this lives.
-#[derive(Debug)]
-pub(crate) struct Server {
-    service: &'static dyn Service,
-    place: Place,
-    up: Up,
-    users: Option<File>,
-}
-
-impl Server {
-    /// Has the server of this kind answer, the user's own or a private one, until the share is given back.
-    pub(crate) fn share(service: &'static dyn Service, place: &Place) -> Result<Self> {
-        let Some(url) = given(service, place) else {
-            return Self::share_private(service, place);
-        };
-        ask_given(service, &url)?;
-        Ok(Self {
-            service,
-            place: place.clone(),
-            up: Up::Given(url),
-            users: None,
-        })
-    }
-
-    /// The same for several, started at once.
-    pub(crate) fn share_all(services: &[&'static dyn Service], place: &Place) -> Result<Vec<Self>> {
-        at_once(services, "starting servers", |service| {
-            Self::share(service, place)
-        })
-    }
-
-    /// The same, whatever the environment says.
-    fn share_private(service: &'static dyn Service, place: &Place) -> Result<Self> {
-        let _turn = place.turn(service.kind())?;
-        let users = place.users(service.kind())?;
-        users.lock_shared().context("failed to lock a file")?;
-        Ok(Self {
-            service,
-            place: place.clone(),
-            up: up(service, place, true)?,
-            users: Some(users),
-        })
-    }
-
-    /// The kind of server.
-    pub(crate) fn service(&self) -> &'static dyn Service {
-        self.service
-    }
-
-    /// How to reach it.
-    pub(crate) fn url(&self) -> &str {
-        self.up.url()
-    }
-
-    /// Whether it is the user's own.
-    pub(crate) fn is_given(&self) -> bool {
-        matches!(self.up, Up::Given(_))
-    }
-
-    /// The environment by which tests find it.
-    pub(crate) fn environment(&self) -> Vec<(String, String)> {
-        self.up.environment(self.service)
-    }
-
-    fn give_back(&mut self) -> Result<()> {
-        let Some(users) = self.users.take() else {
-            return Ok(());
-        };
-        let _turn = self.place.turn(self.service.kind())?;
-        users.unlock().context("failed to unlock a file")?;
-        let is_temporary = |running: Running| running.temporary;
-        if users.try_lock().is_ok()
-            && self
-                .place
-                .running(self.service.kind())
-                .is_some_and(is_temporary)
-        {
-            down_in_turn(self.service, &self.place)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        if let Err(error) = self.give_back() {
-            let kind = self.service.kind();
-            say(&format!(
-                "{kind}: failed to stop: {error:#}; `cargo xtask services down {kind}` tries again"
-            ));
-        }
-    }
 }
 
 impl fmt::Debug for dyn Service {

@@ -174,10 +174,12 @@ impl Service for RabbitMq {
                 .await
                 .context("failed to connect")?;
             let channel = connection.create_channel().await.context("no channel")?;
-            let mut options = QueueDeclareOptions::default();
-            options.exclusive = true;
+            let exclusive = QueueDeclareOptions {
+                exclusive: true,
+                ..QueueDeclareOptions::default()
+            };
             let queue = channel
-                .queue_declare("".into(), options, Default::default())
+                .queue_declare("".into(), exclusive, Default::default())
                 .await
                 .context("failed to declare a queue")?;
             let name = queue.name().clone();
@@ -193,9 +195,8 @@ impl Service for RabbitMq {
                 .context("failed to publish")?;
             let begun = Instant::now();
             loop {
-                let mut options = BasicGetOptions::default();
-                options.no_ack = true;
-                let message = channel.basic_get(name.clone(), options).await;
+                let without_ack = BasicGetOptions { no_ack: true };
+                let message = channel.basic_get(name.clone(), without_ack).await;
                 if message.context("failed to get a message")?.is_some() {
                     break;
                 }

@@ -282,9 +282,9 @@ fn a_server_that_does_not_start_is_told_with_its_log() {
     let place = TestPlace::new(&redis::REDIS);
     place.up();
     place.down();
-    let settings = home::Settings::read(&place.inner, "redis").unwrap();
+    let settings = Settings::read(&place.inner, "redis").unwrap();
     // A password of two words is more than the setting takes.
-    let broken = home::Settings {
+    let broken = Settings {
         password: "two words".to_owned(),
         ..settings
     };

@@ -6,6 +6,7 @@ mod totals;
 
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::Path;
+use std::process::Command;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -75,6 +76,16 @@ pub(crate) fn needed_servers(root: &Path, packages: &[String]) -> Result<Vec<Ser
     Server::share_all(&needed, &place)
 }
 
+/// Runs the contract of the driver that `server` is for, on that server, and shows its output.
+pub(crate) fn run_contract(root: &Path, server: &Server) -> Result<Outcome> {
+    let driver = server.service().driver();
+    let mut command = workspace::cargo(root);
+    command.args(["test", "--all-features", "--no-fail-fast"]);
+    command.args(["--package", driver, "--test", "contract"]);
+    command.envs(server.environment());
+    run_counted(command)
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
@@ -108,7 +119,7 @@ pub(crate) fn run_tests(
         }
         Runner::Nextest => {
             let cargo = command.get_program().to_owned();
-            let mut nextest = std::process::Command::new(tools::ready(&tools::NEXTEST)?);
+            let mut nextest = Command::new(tools::ready(&tools::NEXTEST)?);
             nextest.current_dir(root).env("CARGO", cargo);
             workspace::forget_own_package(&mut nextest);
             // A crate whose tests are all documentation has none here.
@@ -120,6 +131,10 @@ pub(crate) fn run_tests(
     for server in servers {
         command.envs(server.environment());
     }
+    run_counted(command)
+}
+
+fn run_counted(mut command: Command) -> Result<Outcome> {
     // The runner writes into our pipe and would leave colours out.
     if stdout().is_terminal() && stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");

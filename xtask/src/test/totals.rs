@@ -4,6 +4,7 @@
 //! one of a thousand.
 
 use std::fmt;
+use std::ops::AddAssign;
 
 /// Sums over the test binaries of one run.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -48,6 +49,15 @@ impl Totals {
             }
         }
         self.run = self.passed + self.failed;
+    }
+}
+
+impl AddAssign for Totals {
+    fn add_assign(&mut self, other: Self) {
+        self.run += other.run;
+        self.passed += other.passed;
+        self.failed += other.failed;
+        self.skipped += other.skipped;
     }
 }
 

@@ -8,6 +8,7 @@ use std::fs;
 use anyhow::{Context, Result};
 
 use super::{Tree, promises};
+use crate::services;
 
 /// A file of which a part or all is generated.
 pub(super) struct Generated {
@@ -18,7 +19,13 @@ pub(super) struct Generated {
 }
 
 /// Everything that is generated.
-const ALL: &[Generated] = &[promises::TABLE];
+const ALL: &[Generated] = &[promises::TABLE, COMPOSE];
+
+/// The servers' settings once more, for those who have Docker.
+const COMPOSE: Generated = Generated {
+    path: "compose.yaml",
+    text: |_| Ok(services::compose::text(services::all(), services::matrix())),
+};
 
 /// What is generated is what it would be if it were generated now.
 pub(super) fn stale(tree: &Tree) -> Vec<String> {

@@ -22,7 +22,11 @@ use crate::{services, workspace};
 
 /// Words after `cargo xtask tidy`.
 #[derive(Args, Debug)]
-pub(crate) struct Arguments {}
+pub(crate) struct Arguments {
+    /// First write anew what is generated: the table of promises in the README, and `compose.yaml`.
+    #[arg(long)]
+    fix: bool,
+}
 
 /// What the rules look at.
 #[derive(Debug, Default)]
@@ -100,18 +104,24 @@ impl Tree {
     }
 }
 
-/// Writes what is generated anew, for [`run`] to mind only the rest.
-pub(crate) fn fix() -> Result<()> {
-    for path in generated::write(&Tree::of(&workspace::root()?)?)? {
-        eprintln!("tidy: wrote {path}");
+/// Runs the command: prints each fault, and fails if there is one.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let root = workspace::root()?;
+    if arguments.fix {
+        for path in generated::write(&Tree::of(&root)?)? {
+            eprintln!("tidy: wrote {path}");
+        }
     }
-    Ok(())
+    check(&Tree::of(&root)?)
 }
 
-/// Runs the command: prints each fault, and fails if there is one.
-pub(crate) fn run(_: &Arguments) -> Result<()> {
-    let tree = Tree::of(&workspace::root()?)?;
-    for (path, lines) in rules::long_files(&tree) {
+/// The same without writing anything, for `ci`.
+pub(crate) fn run_check() -> Result<()> {
+    check(&Tree::of(&workspace::root()?)?)
+}
+
+fn check(tree: &Tree) -> Result<()> {
+    for (path, lines) in rules::long_files(tree) {
         eprintln!(
             "note: {path} has {lines} lines; {} are the aim",
             rules::LENGTH_AIM

@@ -30,9 +30,11 @@ fn tidy_tree() -> Tree {
     let manifest = "[package]\nname = \"x\"\n\n[lints]\nworkspace = true\n";
     let members =
         "members = [\n    # The facade.\n    \"dagz\",\n    # Rows.\n    \"dagz-rows\",\n]\n";
+    let compose = services::compose::text(services::all(), services::matrix());
     let library = "//! Rows.\n#![doc = include_str!(\"../README.md\")]\n";
     for (path, text) in [
         ("Cargo.toml", members),
+        ("compose.yaml", &compose),
         ("ARCHITECTURE.md", "`dagz` stands on `dagz-rows`.\n"),
         ("README.md", &readme("| `kept` | It is kept. | yes |\n")),
         ("dagz-testkit/promises.toml", PROMISES),

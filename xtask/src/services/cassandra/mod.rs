@@ -208,22 +208,46 @@ impl Service for Cassandra {
     }
 
     fn container(&self) -> Container {
-        let properties: Vec<_> = PROPERTIES
-            .iter()
-            .map(|(name, value)| format!("-D{name}={value}"))
-            .collect();
-        let mut options: Vec<_> = MEMORY.iter().map(|word| (*word).to_owned()).collect();
-        options.extend(properties);
+        let mut options = vec!["-Dcassandra.config.allow_system_properties=true".to_owned()];
+        let settings =
+            settings().map(|(name, value)| format!("-Dcassandra.settings.{name}={value}"));
+        options.extend(settings);
+        let properties = PROPERTIES.iter();
+        options.extend(properties.map(|(name, value)| format!("-D{name}={value}")));
         Container {
             image: "cassandra:5.0",
             command: Vec::new(),
-            environment: vec![("JVM_EXTRA_OPTS", options.join(" "))],
+            environment: vec![
+                ("JVM_EXTRA_OPTS", options.join(" ")),
+                // The image takes both or neither.
+                ("MAX_HEAP_SIZE", "1G".to_owned()),
+                ("HEAP_NEWSIZE", "200M".to_owned()),
+            ],
             memory: &["/var/lib/cassandra"],
             ports: &[("main", 9042)],
-            check: &["cqlsh", "-e", "SELECT release_version FROM system.local"],
+            check: &[
+                "cqlsh",
+                "-u",
+                FIRST_USER,
+                "-p",
+                FIRST_USER,
+                "-e",
+                "SELECT release_version FROM system.local",
+            ],
             files: Vec::new(),
         }
     }
+}
+
+/// The settings that a container can be given one by one: those that say nothing of places.
+fn settings() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let of_places = ["listen_address", "rpc_address"];
+    let lines = CONFIGURATION
+        .lines()
+        .filter(|line| !line.contains(['{', '#']));
+    lines
+        .filter_map(|line| line.split_once(": "))
+        .filter(move |(name, _)| !name.starts_with(' ') && !of_places.contains(name))
 }
 
 async fn session(address: &str, user: &str, password: &str) -> Result<Session> {
@@ -318,6 +342,25 @@ mod tests {
     #[test]
     fn the_version_stands_in_the_project() {
         assert!(version_in(POM).is_some_and(|version| version.starts_with("5.")));
+    }
+
+    #[test]
+    fn settings_are_read_from_our_own_file() {
+        let settings: Vec<_> = settings().collect();
+        assert!(
+            settings.contains(&("auto_snapshot", "false")),
+            "{settings:?}"
+        );
+        assert!(
+            settings.contains(&("authenticator", "PasswordAuthenticator")),
+            "{settings:?}"
+        );
+        let names = settings.iter().map(|(name, _)| *name);
+        let plain = |name: &str| {
+            name.bytes()
+                .all(|byte| byte == b'_' || byte.is_ascii_lowercase())
+        };
+        assert!(names.into_iter().all(plain), "{settings:?}");
     }
 
     #[test]

@@ -14,7 +14,8 @@ use super::super::{OtherRoot, Programs};
 
 const OLDEST: u32 = 14;
 const PROGRAMS: &[&str] = &["postgres", "initdb"];
-const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
+/// What Debian's packaging makes of a cluster of its own, and whether.
+pub(super) const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
 
 /// The machine's programs, installed first where there are none.
 pub(super) fn find_or_install() -> Result<Programs> {

@@ -15,7 +15,7 @@ use anyhow::{Context, Result};
 use postgres::NoTls;
 use rustix::process::Signal;
 
-use super::archive::{self, Package};
+use super::archive::{self, Before, Package};
 use super::compose::Container;
 use super::{ANSWER_LIMIT, Home, Place, Programs, Service, Settings, identity};
 
@@ -65,11 +65,11 @@ pub(crate) const POSTGRES: Postgres = Postgres { archive: None };
 pub(crate) const NEWEST: Postgres = Postgres {
     archive: Some(Package {
         name: "postgresql",
-        before: Some((
-            "postgresql-common",
-            "/etc/postgresql-common/createcluster.conf",
-            binaries::without_main_cluster,
-        )),
+        before: Some(Before {
+            package: "postgresql-common",
+            file: binaries::CREATE_CLUSTER,
+            change: binaries::without_main_cluster,
+        }),
     }),
 };
 
