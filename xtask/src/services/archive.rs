@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use super::home::OtherRoot;
 use super::packages::{self, Root, Wanted};
-use super::{Place, identity};
+use super::{Place, Service, identity};
 use crate::progress::say;
 
 /// The suite of Debian's that has the newest of everything.
@@ -34,10 +34,12 @@ pub(super) struct Before {
 }
 
 /// The archive's folder with `package` installed in it.
-pub(super) fn with(place: &Place, kind: &str, package: &Package) -> Result<OtherRoot> {
+pub(super) fn with(place: &Place, service: &dyn Service, package: &Package) -> Result<OtherRoot> {
+    let kind = service.kind();
     ensure!(
         identity::is_root(),
-        "a second version of a server runs in a folder of its own by `chroot`, which only root may do; call as root, or set the variable of `{kind}` to a server of yours"
+        "a second version of a server runs in a folder of its own by `chroot`, which only root may do; call as root, or set `{}` to a server of yours",
+        service.given_by()
     );
     // One at a time: all kinds share the folder.
     let _turn = place.turn("archive")?;

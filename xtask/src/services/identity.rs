@@ -37,13 +37,14 @@ pub(crate) fn works_on(pid: u32, program: &str, data: &Path) -> bool {
 }
 
 /// The process of `program` that works on the folder `data`: of a family of them, the eldest.
+///
+/// Whoever asks means to end it. So one whose folder may not be seen, another user's, is none.
 pub(crate) fn find(program: &str, data: &Path) -> Option<u32> {
     let system = processes(ProcessRefreshKind::nothing().with_cwd(UpdateKind::Always));
-    let is_it = |pid: sysinfo::Pid| works_on(pid.as_u32(), program, data);
     let family: Vec<_> = system
         .processes()
         .values()
-        .filter(|process| process.name() == program && is_it(process.pid()))
+        .filter(|process| process.name() == program && process.cwd() == Some(data))
         .collect();
     let is_child = |process: &&&sysinfo::Process| {
         let parent = process.parent();
@@ -189,6 +190,18 @@ mod tests {
         }
         assert!(exists(child.id()));
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn nobody_elses_process_is_found() {
+        let nowhere = Path::new("/no/such/folder");
+        for process in processes(ProcessRefreshKind::nothing())
+            .processes()
+            .values()
+        {
+            let name = process.name().to_string_lossy();
+            assert_eq!(find(&name, nowhere), None, "{name}");
+        }
     }
 
     #[test]

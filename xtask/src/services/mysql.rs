@@ -88,7 +88,7 @@ impl Service for MySql {
         let Some(package) = &self.archive else {
             return find_or_install();
         };
-        let root = archive::with(place, self.kind, package)?;
+        let root = archive::with(place, self, package)?;
         let mut command = Command::new("chroot");
         command.arg(&root.0).arg("/usr/sbin/mysqld");
         Ok(Programs {

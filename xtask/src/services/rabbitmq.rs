@@ -98,7 +98,7 @@ impl Service for RabbitMq {
         match &self.archive {
             None => find_or_install(),
             Some(package) => {
-                let root = archive::with(place, self.kind, package)?;
+                let root = archive::with(place, self, package)?;
                 let (inside, version) = newest_below(&root.0, Path::new("/usr/lib/rabbitmq/lib"))
                     .context("no RabbitMQ in the archive's folder")?;
                 Ok(Programs {

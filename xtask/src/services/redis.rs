@@ -79,7 +79,7 @@ impl Service for Redis {
         Ok(Programs {
             folder: "/usr/bin".into(),
             version: String::new(),
-            root: Some(archive::with(place, self.kind, package)?),
+            root: Some(archive::with(place, self, package)?),
         })
     }
 

@@ -117,7 +117,7 @@ impl Service for Postgres {
     fn programs(&self, place: &Place) -> Result<Programs> {
         match &self.archive {
             None => binaries::find_or_install(),
-            Some(package) => binaries::in_archive(archive::with(place, self.kind(), package)?),
+            Some(package) => binaries::in_archive(archive::with(place, self, package)?),
         }
     }
 
