@@ -87,7 +87,7 @@ fn make(place: &Place, root: &Path, right: &Root) -> Result<()> {
     }
     let mut command = right.command("debootstrap");
     command.args(["--variant=minbase", SUITE]).arg(&fresh);
-    right.run(&mut command)?;
+    right.run_shown("debootstrap", &mut command)?;
     // Package scripts ask it before they start a service: never here.
     let policy = fresh.join("usr/sbin/policy-rc.d");
     right.write(&policy, "#!/bin/sh\nexit 101\n", "755")?;
@@ -114,7 +114,7 @@ fn install(root: &Path, right: &Root, package: &str) -> Result<()> {
         "--no-install-recommends",
         package,
     ]);
-    right.run(&mut command)
+    right.run_shown(&format!("apt-get install {package}"), &mut command)
 }
 
 /// As the folder's own package manager notes it.

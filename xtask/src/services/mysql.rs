@@ -111,6 +111,8 @@ impl Service for MySql {
             let mut command = home.command(&program);
             command.args(["--no-defaults", "--auth-root-authentication-method=normal"]);
             command.args(["--skip-test-db", "--skip-name-resolve"]);
+            // Not every machine knows its own name.
+            command.arg("--force");
             command
         };
         home.run(command.arg(format!("--datadir={}", data.display())))

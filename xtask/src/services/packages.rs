@@ -7,7 +7,7 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context, Result, bail};
@@ -31,7 +31,7 @@ pub(super) struct Wanted {
     /// The kind of server it is for.
     pub(super) kind: &'static str,
     pub(super) packages: &'static [&'static str],
-    /// Services of these packages, which must neither run nor be enabled for being installed.
+    /// Units of these packages, which must neither run nor be enabled for being installed.
     pub(super) units: &'static [&'static str],
     /// How somebody without apt gets it, and which variable names a server that runs already.
     pub(super) remedy: &'static str,
@@ -94,11 +94,28 @@ pub(super) fn find(program: &str) -> Option<PathBuf> {
     })
 }
 
-fn has_unit(name: &str) -> bool {
-    ["/lib/systemd/system", "/usr/lib/systemd/system"]
-        .iter()
-        .any(|folder| Path::new(folder).join(format!("{name}.service")).exists())
-        || Path::new("/etc/init.d").join(name).exists()
+fn has_unit(unit: &str) -> bool {
+    let folders = ["/lib/systemd/system", "/usr/lib/systemd/system"];
+    let mut units = folders.iter().map(|folder| Path::new(folder).join(unit));
+    units.any(|path| path.exists()) || Path::new("/etc/init.d").join(script_of(unit)).exists()
+}
+
+/// `redis-server` of `redis-server.service`.
+fn script_of(unit: &str) -> &str {
+    unit.rsplit_once('.').map_or(unit, |(name, _)| name)
+}
+
+fn succeeded(command: &Command, status: ExitStatus, said: &[String]) -> Result<()> {
+    if status.success() {
+        return Ok(());
+    }
+    let words = command.get_args().map(|word| word.to_string_lossy());
+    let words: Vec<_> = words.skip_while(|word| word.contains('=')).collect();
+    bail!(
+        "`{}` failed ({status}); its last words:\n{}",
+        words.join(" "),
+        said[said.len().saturating_sub(20)..].join("\n")
+    )
 }
 
 /// While it lives, package scripts start nothing.
@@ -164,27 +181,23 @@ impl Root {
         command
     }
 
-    /// Runs a command to its end, showing that it goes on; an error with its last words if it fails.
+    /// Runs a short command to its end; an error with what it said if it fails.
     pub(super) fn run(&self, command: &mut Command) -> Result<()> {
-        let words = command.get_args().map(|word| word.to_string_lossy());
-        let words: Vec<_> = words.skip_while(|word| word.contains('=')).collect();
-        let line = words.join(" ");
-        let mut progress =
-            Progress::new(format!("`{}`", line.chars().take(60).collect::<String>()));
+        let mut said = Vec::new();
+        let status = process::run_lines(command, |_, line| said.push(line.to_owned()))?;
+        succeeded(command, status, &said)
+    }
+
+    /// The same for a long one, showing that it goes on.
+    pub(super) fn run_shown(&self, label: &str, command: &mut Command) -> Result<()> {
+        let mut progress = Progress::new(label);
         let mut said = Vec::new();
         let status = process::run_lines(command, |_, line| {
             progress.advance(line);
             said.push(line.to_owned());
         })?;
         drop(progress);
-        if !status.success() {
-            let last = &said[said.len().saturating_sub(20)..];
-            bail!(
-                "`{line}` failed ({status}); its last words:\n{}",
-                last.join("\n")
-            );
-        }
-        Ok(())
+        succeeded(command, status, &said)
     }
 
     fn apt(&self, words: &[&str]) -> Result<()> {
@@ -193,7 +206,7 @@ impl Root {
         command
             .args(["-q", "-o", "DPkg::Lock::Timeout=300"])
             .args(words);
-        self.run(&mut command)
+        self.run_shown(&format!("apt-get {}", words[0]), &mut command)
     }
 
     /// Writes a file of the system's, whole.
@@ -206,13 +219,14 @@ impl Root {
             .with_context(|| format!("failed to write `{}`", path.display()))
     }
 
-    /// Keeps a service from being started at boot. It does not run: nothing started it.
+    /// Keeps a unit from being started at boot. It does not run: nothing started it.
     fn disable(&self, unit: &str) {
         for (program, words) in [
-            ("update-rc.d", [unit, "disable"]),
-            ("systemctl", ["disable", unit]),
+            ("update-rc.d", [script_of(unit), "disable"]),
+            // Works without systemd running, as `systemctl` would not.
+            ("deb-systemd-helper", ["disable", unit]),
         ] {
-            // Which of the two there is differs, and a machine without either has no boot to speak of.
+            // Which of the two knows it differs; a machine with neither has no boot to speak of.
             let _absent = self.command(program).args(words).output();
         }
     }

@@ -303,7 +303,7 @@ fn find_or_install() -> Result<Programs> {
     let wanted = Wanted {
         kind: "rabbitmq",
         packages: &["rabbitmq-server"],
-        units: &["rabbitmq-server", "epmd"],
+        units: &["rabbitmq-server.service", "epmd.service", "epmd.socket"],
         remedy: "install it (`apt-get install rabbitmq-server`, `brew install rabbitmq`), or set `DAGZ_TEST_AMQP_URL` and `DAGZ_TEST_AMQP_MANAGEMENT_URL` to a server of yours",
     };
     packages::install(&wanted, "no `rabbitmq-server` found")?;

@@ -151,7 +151,7 @@ fn find_or_install() -> Result<Programs> {
         let wanted = Wanted {
             kind: "redis",
             packages: &["redis-server"],
-            units: &["redis-server"],
+            units: &["redis-server.service"],
             remedy: "install it (`apt-get install redis-server`, `brew install redis`), or set `DAGZ_TEST_REDIS_URL` to a server of yours",
         };
         packages::install(&wanted, "no `redis-server` found")?;

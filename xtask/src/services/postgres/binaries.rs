@@ -13,6 +13,7 @@ use super::super::packages::{self, Root, Wanted};
 use super::super::{OtherRoot, Programs};
 
 const OLDEST: u32 = 14;
+const UNITS: &[&str] = &["postgresql.service"];
 const PROGRAMS: &[&str] = &["postgres", "initdb"];
 /// What Debian's packaging makes of a cluster of its own, and whether.
 pub(super) const CREATE_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
@@ -133,14 +134,14 @@ fn install(looked_at: &[String]) -> Result<()> {
         remedy: "install it (`apt-get install postgresql`, `dnf install postgresql-server`, `brew install postgresql`), or set `DATABASE_URL` to a server of yours",
     };
     // First the part that carries the switch, then, with the switch off, the server.
-    packages::install(&wanted(&["postgresql-common"], &["postgresql"]), &missing)?;
+    packages::install(&wanted(&["postgresql-common"], UNITS), &missing)?;
     let Some(root) = Root::find() else {
         bail!("the right to install was lost in the middle of it");
     };
     let path = Path::new(CREATE_CLUSTER);
     let before = fs::read_to_string(path).unwrap_or_default();
     root.write(path, &without_main_cluster(&before), "644")?;
-    let outcome = packages::install(&wanted(&["postgresql"], &["postgresql"]), &missing);
+    let outcome = packages::install(&wanted(&["postgresql"], UNITS), &missing);
     // The machine's owner may want a server of the package later, and then finds the switch as it was.
     root.write(path, &before, "644")?;
     outcome
