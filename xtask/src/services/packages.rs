@@ -223,10 +223,9 @@ impl Root {
     fn disable(&self, unit: &str) {
         for (program, words) in [
             ("update-rc.d", [script_of(unit), "disable"]),
-            // Works without systemd running, as `systemctl` would not.
-            ("deb-systemd-helper", ["disable", unit]),
+            ("systemctl", ["disable", unit]),
         ] {
-            // Which of the two knows it differs; a machine with neither has no boot to speak of.
+            // Which of the two there is differs; a machine with neither has no boot to speak of.
             let _absent = self.command(program).args(words).output();
         }
     }

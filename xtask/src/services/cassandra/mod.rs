@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use scylla::client::PoolSize;
 use scylla::client::session::Session;
 use scylla::client::session_builder::SessionBuilder;
@@ -304,28 +304,33 @@ pub(super) fn jars(place: &Place) -> Result<PathBuf> {
 }
 
 fn fetch(folder: &Path) -> Result<()> {
-    let mut command = Command::new("mvn");
-    command.current_dir(folder).args([
-        "--batch-mode",
-        "dependency:copy-dependencies",
-        "-DincludeScope=runtime",
-        "-DoutputDirectory=lib",
-    ]);
     let mut progress = Progress::new("cassandra: fetching its jars");
     let mut said = Vec::new();
-    let status = process::run_lines(&mut command, |_, line| {
-        if let Some((_, file)) = line.rsplit_once('/') {
-            progress.advance(file);
+    // Twice: Maven remembers a download that failed, a moment's failure of the network too, unless it is told to forget.
+    for words in [&[][..], &["--update-snapshots"]] {
+        said.clear();
+        let mut command = Command::new("mvn");
+        command.current_dir(folder).args(words).args([
+            "--batch-mode",
+            "dependency:copy-dependencies",
+            "-DincludeScope=runtime",
+            "-DoutputDirectory=lib",
+        ]);
+        let status = process::run_lines(&mut command, |_, line| {
+            if let Some((_, file)) = line.rsplit_once('/') {
+                progress.advance(file);
+            }
+            said.push(process::plain(line));
+        })?;
+        if status.success() {
+            return Ok(());
         }
-        said.push(line.to_owned());
-    })?;
+    }
     drop(progress);
-    ensure!(
-        status.success(),
-        "Maven could not fetch Cassandra ({status}); its last words:\n{}",
+    bail!(
+        "Maven could not fetch Cassandra; its last words:\n{}",
         said[said.len().saturating_sub(20)..].join("\n")
-    );
-    Ok(())
+    )
 }
 
 /// The version of `cassandra-all` in a project's text.
