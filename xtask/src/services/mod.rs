@@ -361,16 +361,23 @@ fn down(service: &'static dyn Service, place: &Place) -> Result<bool> {
 }
 
 fn down_in_turn(service: &'static dyn Service, place: &Place) -> Result<bool> {
-    let Some(running) = place.running(service.kind()) else {
-        return Ok(false);
-    };
-    let alive = is_alive(service, &running);
-    if alive {
-        stop(service, &running)?;
+    let running = place.running(service.kind());
+    let alive = running
+        .as_ref()
+        .filter(|running| is_alive(service, running));
+    if let Some(running) = alive {
+        stop(service, running)?;
     }
-    let path = place.join(format!("{}.json", service.kind()));
-    fs::remove_file(&path).with_context(|| format!("failed to remove `{}`", path.display()))?;
-    Ok(alive)
+    let mut was_up = alive.is_some();
+    if running.is_some() {
+        let path = place.join(format!("{}.json", service.kind()));
+        fs::remove_file(&path).with_context(|| format!("failed to remove `{}`", path.display()))?;
+    }
+    // One whose note is lost: a command died between the start and the note.
+    if let Some(settings) = Settings::read(place, service.kind()) {
+        was_up |= start::stop(service, &settings.home.join("data"))?;
+    }
+    Ok(was_up)
 }
 
 fn ask_given(service: &'static dyn Service, url: &str) -> Result<()> {

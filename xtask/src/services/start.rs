@@ -3,6 +3,7 @@
 //! [`start`] is the one way; what differs between kinds is asked of [`Service`].
 
 use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -33,7 +34,7 @@ pub(super) fn start(service: &'static dyn Service, place: &Place) -> Result<Star
         }
     }
     // One that does not answer, or what one that was killed left beside itself, on its ports.
-    stop(service, &home)?;
+    stop(service, &home.data())?;
     if !home.is_made_by(&programs.version) {
         say(&format!(
             "{}: making its data in `{}`",
@@ -52,7 +53,7 @@ pub(super) fn start(service: &'static dyn Service, place: &Place) -> Result<Star
                 return Ok(started(service, &home, version, pid, begun));
             }
             Err(error) => {
-                stop(service, &home)?;
+                stop(service, &home.data())?;
                 check_interrupted()?;
                 let is_taken = |port: &u16| !is_free(*port);
                 if !home.settings.ports.values().any(is_taken) {
@@ -68,21 +69,22 @@ pub(super) fn start(service: &'static dyn Service, place: &Place) -> Result<Star
     bail!("{PORT_CHOICES} times in a row ports were taken by others in the moment before the start")
 }
 
-/// Stops all processes of the server that works in `home`.
-fn stop(service: &'static dyn Service, home: &Home) -> Result<()> {
-    let data = home.data();
-    if let Some(pid) = identity::find(service.program(), &data) {
+/// Stops all processes of the server that works in the folder `data`; whether there was one.
+pub(super) fn stop(service: &'static dyn Service, data: &Path) -> Result<bool> {
+    let found = identity::find(service.program(), data);
+    if let Some(pid) = found {
         identity::end(
             pid,
-            || identity::works_on(pid, service.program(), &data),
+            || identity::works_on(pid, service.program(), data),
             service.signals(),
         )?;
     }
-    stop_companions(service, &data)
+    stop_companions(service, data)?;
+    Ok(found.is_some())
 }
 
 /// Stops the processes that a server needs beside its own.
-pub(super) fn stop_companions(service: &'static dyn Service, data: &std::path::Path) -> Result<()> {
+pub(super) fn stop_companions(service: &'static dyn Service, data: &Path) -> Result<()> {
     for companion in service.companions() {
         if let Some(pid) = identity::find(companion, data) {
             identity::end(

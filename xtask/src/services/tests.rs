@@ -136,7 +136,8 @@ fn a_life(service: &'static dyn Service) {
         &third.url.replace("127.0.0.1", "localhost")
     ));
 
-    assert!(place.down());
+    fs::remove_file(place.inner.join(format!("{}.json", service.kind()))).unwrap();
+    assert!(place.down(), "whoever has no note is not stopped");
     assert!(!place.has_processes(&third));
     assert!(environment(&place.inner).is_empty());
     assert!(!place.down());
