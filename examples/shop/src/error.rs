@@ -35,6 +35,12 @@ pub enum Error {
     /// The database refused a statement; the status depends on its SQLSTATE.
     #[error("database error")]
     Database(#[from] tokio_postgres::Error),
+    /// The cache does not answer, or refused: 503.
+    #[error("cache error")]
+    Cache(#[from] redis::RedisError),
+    /// The books do not answer, or refused: 503.
+    #[error("ledger error")]
+    Ledger(#[from] mysql_async::Error),
 }
 
 impl Error {
@@ -54,7 +60,7 @@ impl Error {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Pool(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Pool(_) | Self::Cache(_) | Self::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
             Self::Database(error) => match error.code() {
                 Some(&SqlState::UNIQUE_VIOLATION) => StatusCode::CONFLICT,
                 Some(

@@ -1,4 +1,5 @@
-//! The back office of a web shop: an axum service on tokio-postgres, with its stock, orders and payments.
+//! The back office of a web shop: an axum service on tokio-postgres, with its stock, orders and payments; its storefront
+//! keeps pages in Redis, its bookkeepers have a MySQL database of their own.
 //!
 //! Start at [`router`]; each domain is a module that offers a `routes()`. What needs no database ([`money`], [`page`],
 //! [`order_state`], [`validate`]) is public and plain. Nothing here knows about dagz: only the tests do.
@@ -10,6 +11,7 @@ mod customers;
 mod db;
 mod error;
 mod inventory;
+pub mod ledger;
 mod migrations;
 pub mod money;
 pub mod order_state;
@@ -21,6 +23,7 @@ mod purchasing;
 mod reference;
 mod reports;
 mod staff;
+pub mod storefront;
 pub mod validate;
 mod warehouses;
 mod wishlists;
@@ -59,6 +62,11 @@ pub fn router(pool: Pool) -> Router {
         .merge(outbox::routes())
         .merge(reports::routes())
         .with_state(pool)
+}
+
+/// The same, with the storefront's pages and counters in `cache`.
+pub fn router_with_storefront(pool: Pool, cache: storefront::Cache) -> Router {
+    router(pool.clone()).merge(storefront::routes(pool, cache))
 }
 
 /// Whether the database answers.

@@ -1,4 +1,5 @@
-//! The service: brings the database of `DATABASE_URL` up to date, then serves on `LISTEN` (`127.0.0.1:8080`).
+//! The service: brings the database of `DATABASE_URL` up to date, then serves on `LISTEN` (`127.0.0.1:8080`); the
+//! storefront too, where `REDIS_URL` names a cache for it.
 
 use std::env;
 use std::error::Error;
@@ -6,6 +7,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use shop::outbox::Dispatcher;
+use shop::storefront::Cache;
 use tokio::net::TcpListener;
 
 #[tokio::main]
@@ -24,7 +26,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
         "{migrated} migrations run, listening on {}",
         listener.local_addr()?
     )?;
-    axum::serve(listener, shop::router(pool))
+    let router = match env::var("REDIS_URL") {
+        Ok(url) => shop::router_with_storefront(pool, Cache::new(redis::Client::open(url)?)),
+        Err(_) => shop::router(pool),
+    };
+    axum::serve(listener, router)
         .with_graceful_shutdown(async {
             // Without the signal handler there is no graceful end, only the abrupt one.
             let _ = tokio::signal::ctrl_c().await;
