@@ -103,17 +103,14 @@ fn make(place: &Place, root: &Path, right: &Root) -> Result<()> {
 
 fn install(root: &Path, right: &Root, package: &str) -> Result<()> {
     // Package scripts want `/proc`. It is mounted for this one command and its children, and gone with them.
-    let script = "mount -t proc proc \"$0/proc\" && exec chroot \"$0\" \"$@\"";
+    // What an interrupted installation left half-way is finished first.
+    let script = "mount -t proc proc \"$0/proc\" && chroot \"$0\" dpkg --configure -a && \
+                  exec chroot \"$0\" apt-get -q install -y --no-install-recommends \"$1\"";
     let mut command = right.command("unshare");
-    command.args(["--mount", "sh", "-c", script]).arg(root);
-    command.args([
-        "apt-get",
-        "-q",
-        "install",
-        "-y",
-        "--no-install-recommends",
-        package,
-    ]);
+    command
+        .args(["--mount", "sh", "-c", script])
+        .arg(root)
+        .arg(package);
     right.run_shown(&format!("apt-get install {package}"), &mut command)
 }
 
