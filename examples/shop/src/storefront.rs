@@ -1,6 +1,6 @@
 //! The storefront: what visitors see, from Redis where it has been seen lately, and what they look at most.
 //!
-//! [`routes`] is merged into the application's router by [`crate::router_with_storefront`]. Postgres stays the truth: a
+//! [`crate::router_with_storefront`] merges its routes into the application's. Postgres stays the truth: a
 //! page in the cache is a copy that a change of the product removes, and that nobody misses when it is gone.
 
 use std::sync::Arc;
