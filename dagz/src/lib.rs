@@ -115,6 +115,10 @@ pub use dagz_macros::setup;
 #[doc(inline)]
 pub use dagz_postgres as postgres;
 
+#[cfg(feature = "redis")]
+#[doc(inline)]
+pub use dagz_redis as redis;
+
 // What the macros' code calls; no part of the API.
 #[doc(hidden)]
 pub use dagz_core::__private;
