@@ -8,7 +8,7 @@ use dagz_core::{Options, Result, Target};
 use futures_util::future::BoxFuture;
 use redis::ConnectionInfo;
 
-use crate::{map::IndexMap, route};
+use crate::{PrivateServers, map::IndexMap, route};
 
 pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
@@ -55,6 +55,7 @@ pub struct Config {
     pub(crate) reroute_if: Option<Filter>,
     pub(crate) options: Options,
     pub(crate) lock_timeout: Duration,
+    pub(crate) private_servers: Option<PrivateServers>,
 }
 
 impl Config {
@@ -78,6 +79,7 @@ impl Config {
             reroute_if: None,
             options: Options::default(),
             lock_timeout: Duration::from_secs(2),
+            private_servers: None,
         }
     }
 
@@ -177,6 +179,22 @@ impl Config {
         self
     }
 
+    /// Gives each worker a server of its own, which dagz starts, in place of indices on the configured one.
+    ///
+    /// A test sees the base index on it, and may do to the whole server what it likes: functions, scripts,
+    /// configuration, users, `FLUSHALL`. The configured server need not be there. A server ends with the
+    /// process that started it; a child process of a test uses that of the test.
+    #[must_use]
+    pub fn private_servers(mut self, servers: PrivateServers) -> Self {
+        self.private_servers = Some(servers);
+        self
+    }
+
+    /// The declared indices, sound or not.
+    pub(crate) fn declared(&self) -> &[i64] {
+        &self.bases
+    }
+
     /// Whether the user's filter lets `index` be rerouted.
     pub(crate) fn wants(&self, index: i64) -> bool {
         self.reroute_if.as_ref().is_none_or(|filter| filter(index))
@@ -205,6 +223,7 @@ impl fmt::Debug for Config {
             .field("prepare", &prepare)
             .field("reroute_if", &self.reroute_if.is_some())
             .field("lock_timeout", &self.lock_timeout)
+            .field("private_servers", &self.private_servers)
             .finish_non_exhaustive()
     }
 }

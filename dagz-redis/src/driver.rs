@@ -12,19 +12,25 @@ use std::{
 
 use dagz_core::{
     DbConfig, Endpoint, Error, ErrorKind, Options, Result, Settings, Target, Worker, async_trait,
+    name,
 };
 use redis::ConnectionInfo;
 
 use crate::{
-    Config, Prepare, config::PrepareWith, map::IndexMap, provision, reset, reset::Keeper, route,
+    Config, Prepare,
+    config::PrepareWith,
+    map::IndexMap,
+    provision::{self, Fleet},
+    reset::{self, Keeper},
+    route,
     server::Server,
 };
 
 /// The word for this driver everywhere.
 pub(crate) const NAME: &str = "redis";
 
-/// More digits than any index has.
-const NAME_LIMIT: usize = 20;
+/// More than any index has digits, with a worker behind it.
+const NAME_LIMIT: usize = 40;
 
 /// The driver of this process, once it is configured.
 pub(crate) static DRIVER: OnceLock<Driver> = OnceLock::new();
@@ -74,12 +80,12 @@ struct Shared {
     /// By the identity of an endpoint, as spelled and as told by the server.
     servers: Mutex<HashMap<String, Arc<Server>>>,
     databases: Mutex<HashMap<(String, String), Arc<Database>>>,
+    fleet: Option<Fleet>,
 }
 
 /// One worker's database, as this process knows it.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Database {
-    pub(crate) server: Arc<Server>,
     pub(crate) keeper: tokio::sync::Mutex<Option<Keeper>>,
 }
 
@@ -90,6 +96,8 @@ impl Driver {
         let id = route::endpoint(&config.base).id().to_owned();
         // Containers have process numbers in common.
         let random = RandomState::new().hash_one(process::id());
+        let servers = config.private_servers.clone();
+        let fleet = servers.map(|servers| Fleet::new(servers, config.declared()));
         Self {
             shared: Arc::new(Shared {
                 config,
@@ -97,6 +105,7 @@ impl Driver {
                 servers: Mutex::new(HashMap::from([(id, Arc::clone(&configured))])),
                 configured,
                 databases: Mutex::default(),
+                fleet,
             }),
         }
     }
@@ -130,20 +139,31 @@ impl Driver {
     }
 
     /// What this process keeps for `target`.
-    pub(crate) fn database(&self, target: &Target) -> Result<Arc<Database>> {
-        let server = self.server(target.endpoint())?;
+    pub(crate) fn database(&self, target: &Target) -> Arc<Database> {
         let key = (target.endpoint().id().to_owned(), target.name().to_owned());
         let mut databases = self
             .shared
             .databases
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(databases.entry(key).or_insert_with(|| {
-            Arc::new(Database {
-                server,
-                keeper: tokio::sync::Mutex::default(),
-            })
-        })))
+        Arc::clone(databases.entry(key).or_default())
+    }
+
+    /// The private servers, if so configured.
+    pub(crate) fn fleet(&self) -> Option<&Fleet> {
+        self.shared.fleet.as_ref()
+    }
+
+    /// The settings of a connection to the database of `target`.
+    pub(crate) fn info_for(&self, target: &Target) -> Result<ConnectionInfo> {
+        let base = &self.config().base;
+        match self.fleet() {
+            Some(fleet) => fleet.rerouted(base, target),
+            None => {
+                let server = self.server(target.endpoint())?;
+                Ok(server.info_for(route::index_of(target)?))
+            }
+        }
     }
 
     fn servers(&self) -> MutexGuard<'_, HashMap<String, Arc<Server>>> {
@@ -200,12 +220,16 @@ impl DbConfig for Driver {
         }
         let index = base.parse().ok().and_then(|base| map.index(worker, base));
         match index {
+            Some(_) if self.fleet().is_some() => name::rewrite(worker, base, NAME_LIMIT),
             Some(index) => Ok(index.to_string()),
             None => Err(undeclared(&map, base)),
         }
     }
 
     fn worker_of(&self, name: &str) -> Option<Worker> {
+        if self.fleet().is_some() {
+            return name::worker(name);
+        }
         let map = self.config().map().ok()?;
         map.worker_of(name.parse().ok()?, workers().ok()?)
     }
@@ -214,6 +238,10 @@ impl DbConfig for Driver {
     /// for nothing but that is more than a test should pay. Other addresses are asked whether they
     /// lead there.
     async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
+        if self.fleet().is_some() {
+            // Nobody needs a server there.
+            return Ok(provision::stood_for(endpoint));
+        }
         let server = self.server(endpoint)?;
         let configured = &self.shared.configured;
         if Arc::ptr_eq(configured, &server) {
@@ -244,23 +272,20 @@ impl DbConfig for Driver {
             PrepareWith::Closure(closure) => {
                 // Whatever the closure does, it does it to a database that is this run's alone.
                 reset::prepare(self, target, Prepare::None).await?;
-                let info = self
-                    .server(target.endpoint())?
-                    .info_for(route::index_of(target)?);
-                closure(target.clone(), info).await.map_err(|error| {
-                    Error::new(
-                        ErrorKind::Prepare,
-                        format!("the `prepare_with` function failed for `{}`", target.name()),
-                    )
-                    .with_source(error)
-                })
+                closure(target.clone(), self.info_for(target)?)
+                    .await
+                    .map_err(|error| {
+                        Error::new(
+                            ErrorKind::Prepare,
+                            format!("the `prepare_with` function failed for `{}`", target.name()),
+                        )
+                        .with_source(error)
+                    })
             }
         }
     }
 
     async fn release(&self, target: &Target) {
-        if let Ok(database) = self.database(target) {
-            reset::release(&database).await;
-        }
+        reset::release(&self.database(target)).await;
     }
 }

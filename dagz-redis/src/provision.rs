@@ -2,24 +2,64 @@
 //!
 //! An index is there already, so there is nothing to create; what is to be decided is whether it may be
 //! taken. `provision/stamp.rs` decides whose an index is, `provision/cleanup.rs` lists and removes what
-//! dagz took. [`init`] is where the driver enters; the connection is that of `reset/keeper.rs`.
+//! dagz took, `provision/private.rs` starts servers of dagz's own. [`init`] is where the driver enters; the
+//! connection is that of `reset/keeper.rs`.
 
 mod cleanup;
+mod private;
 mod stamp;
 
 use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
 
-pub use self::cleanup::{Stamped, adopt, databases, remove};
-pub(crate) use self::stamp::{Owner, Stamp, key as stamp_key, owner};
-use crate::{Driver, driver, reset, route, server::Link};
+pub use self::{
+    cleanup::{Stamped, adopt, databases, remove},
+    private::PrivateServers,
+};
+pub(crate) use self::{
+    private::{Fleet, Started, stood_for},
+    stamp::{Owner, Stamp, key as stamp_key, owner},
+};
+use crate::{
+    Driver, driver,
+    reset::{self, Keeper},
+    route,
+    server::Link,
+};
 
 /// Makes the database of `target` dagz's, for this project, and fills it.
 pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
     reset::make(driver, target).await
 }
 
+/// A connection for the database of `target`, on a private server if so configured, which is then started
+/// where there is none. `again` says that a connection has just been lost.
+pub(crate) async fn keeper(driver: &Driver, target: &Target, again: bool) -> Result<Keeper> {
+    let index = route::index_of(target)?;
+    let purpose = target.worker().to_string();
+    if let Some(fleet) = driver.fleet() {
+        let (server, own) = fleet.server(target, false).await?;
+        let mut keeper = match Keeper::open(&server, index, &purpose).await {
+            // A test may have stopped it, or locked everybody out.
+            Err(_) if again || own.is_some() => {
+                drop(own);
+                let (server, own) = fleet.server(target, true).await?;
+                let mut keeper = Keeper::open(&server, index, &purpose).await?;
+                keeper.private = Some(own);
+                return Ok(keeper);
+            }
+            opened => opened?,
+        };
+        keeper.private = Some(own);
+        return Ok(keeper);
+    }
+    let server = driver.server(target.endpoint())?;
+    let keeper = Keeper::open(&server, index, &purpose).await?;
+    enough_databases(driver, keeper.link())?;
+    Ok(keeper)
+}
+
 /// Makes sure that the server has a database for every worker, and one for the books.
-pub(crate) fn enough_databases(driver: &Driver, link: &Link) -> Result<()> {
+fn enough_databases(driver: &Driver, link: &Link) -> Result<()> {
     let map = driver.config().map()?;
     let workers = driver::workers()?;
     let (needed, has) = (map.databases(workers), link.databases());
@@ -42,15 +82,15 @@ pub(crate) async fn init_by_user(driver: &Driver, target: &Target) -> Result<()>
         return Ok(());
     };
     let started = std::time::Instant::now();
-    let index = route::index_of(target)?;
-    let info = driver.server(target.endpoint())?.info_for(index);
-    init(target.clone(), info).await.map_err(|error| {
-        Error::new(
-            ErrorKind::WorkerInit,
-            format!("the `worker_init` function failed for `{}`", target.name()),
-        )
-        .with_source(error)
-    })?;
+    init(target.clone(), driver.info_for(target)?)
+        .await
+        .map_err(|error| {
+            Error::new(
+                ErrorKind::WorkerInit,
+                format!("the `worker_init` function failed for `{}`", target.name()),
+            )
+            .with_source(error)
+        })?;
     Event::new("fill")
         .target(target)
         .duration(started.elapsed())

@@ -1,24 +1,27 @@
 //! Brings a worker's database to its start state, in one round trip.
 //!
-//! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and process. Its
-//! transaction takes the lock (`reset/lock.rs`), flushes, and brings the start state back
-//! (`reset/baseline.rs`); in the same round trip it learns whom earlier tests left in the database
-//! (`reset/clients.rs`). [`prepare`] is where the driver enters.
+//! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and process. A
+//! claim (`reset/claim.rs`) takes the lock (`reset/lock.rs`), flushes, and brings the start state back
+//! (`reset/baseline.rs`) in one transaction; in the same round trip it learns whom earlier tests left in
+//! the database (`reset/clients.rs`). `reset/whole.rs` is for private servers. [`prepare`] is where the
+//! driver enters.
 
 mod baseline;
+mod claim;
 mod clients;
 mod keeper;
 mod lock;
+mod whole;
 
 use dagz_core::{Error, Result, Target};
 use redis::RedisError;
 
-use self::keeper::Want;
-pub(crate) use self::{baseline::key as baseline_key, keeper::Keeper};
+use self::claim::Want;
+pub(crate) use self::{baseline::key as baseline_key, keeper::Keeper, whole::Whole};
 use crate::{
     Driver, Prepare,
     driver::{Database, configured},
-    error, provision, route,
+    error, provision,
 };
 
 /// Removes every key of `target`'s database; for use in
@@ -74,7 +77,7 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
 pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<()> {
     let made = work(driver, target, Work::Claim(Want::Make)).await;
     // Those that wait for it need not wait for this test.
-    release(&*driver.database(target)?).await;
+    release(&driver.database(target)).await;
     made
 }
 
@@ -83,19 +86,13 @@ async fn by_hand(driver: &Driver, target: &Target, mode: Prepare) -> Result<()> 
 }
 
 async fn work(driver: &Driver, target: &Target, work: Work) -> Result<()> {
-    let database = driver.database(target)?;
+    let database = driver.database(target);
     let mut slot = database.keeper.lock().await;
     let mut lost = false;
     loop {
         let mut keeper = match slot.take() {
             Some(keeper) => keeper,
-            None => {
-                let index = route::index_of(target)?;
-                let purpose = target.worker().to_string();
-                let keeper = Keeper::open(&database.server, index, &purpose).await?;
-                provision::enough_databases(driver, keeper.link())?;
-                keeper
-            }
+            None => provision::keeper(driver, target, lost).await?,
         };
         let done = match work {
             Work::Claim(want) => keeper.claim(driver, target, want).await,

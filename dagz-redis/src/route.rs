@@ -171,16 +171,28 @@ pub(crate) fn client(info: ConnectionInfo) -> Result<Client> {
 /// What is being accessed; tells the driver, too, how that server can be reached.
 pub(crate) fn access(info: &ConnectionInfo) -> Access {
     let endpoint = endpoint(info);
+    let index = info.redis_settings().db();
     if let Some(driver) = DRIVER.get() {
         driver.learn(&endpoint, info);
+        let worker = driver.fleet().and_then(|fleet| fleet.worker_at(info));
+        if let Some(worker) = worker {
+            // It was rerouted already.
+            return Access::new(endpoint, format!("{index}_{worker}"));
+        }
     }
-    Access::new(endpoint, info.redis_settings().db().to_string())
+    Access::new(endpoint, index.to_string())
 }
 
 /// `info`, with what `route` says; unchanged where it passes the index through.
 pub(crate) fn rerouted(info: &ConnectionInfo, route: &Route) -> Result<ConnectionInfo> {
     match route.target() {
-        Some(target) => Ok(edited(info, index_of(target)?, &client_name(target))),
+        Some(target) => {
+            let info = edited(info, index_of(target)?, &client_name(target));
+            match DRIVER.get().and_then(driver::Driver::fleet) {
+                Some(fleet) => fleet.rerouted(&info, target),
+                None => Ok(info),
+            }
+        }
         None => Ok(info.clone()),
     }
 }
@@ -190,12 +202,18 @@ pub(crate) fn rerouted_text(url: &str, route: &Route) -> Result<String> {
     let Some(target) = route.target() else {
         return Ok(url.to_owned());
     };
+    if let Some(driver) = DRIVER.get()
+        && driver.fleet().is_some()
+    {
+        return text::written(&driver.info_for(target)?);
+    }
     Ok(text::edited(url, index_of(target)?))
 }
 
-/// The index of a worker's database.
+/// The index of a worker's database, whose name on a private server is `0_jw03`.
 pub(crate) fn index_of(target: &Target) -> Result<i64> {
-    target.name().parse().map_err(|error| {
+    let index = target.name().split('_').next().unwrap_or_default();
+    index.parse().map_err(|error| {
         Error::new(
             ErrorKind::Internal,
             format!("`{}` is no index of a database", target.name()),

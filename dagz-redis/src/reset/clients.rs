@@ -97,8 +97,17 @@ impl Client {
     }
 }
 
-/// Those of `clients` that an earlier test than that of `tag` left in the database `index`.
-pub(super) fn leftovers(clients: Vec<Client>, index: i64, tag: &str) -> Vec<Client> {
+/// Where leftovers are looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reach {
+    /// In this database.
+    Database(i64),
+    /// On the whole server, where nobody else has any business.
+    Server,
+}
+
+/// Those of `clients` that an earlier test than that of `tag` left.
+pub(super) fn leftovers(clients: Vec<Client>, reach: Reach, tag: &str) -> Vec<Client> {
     let is_own = |name: &str| {
         tag.strip_prefix(TAG)
             .and_then(|tag| name.strip_prefix(tag))
@@ -106,10 +115,12 @@ pub(super) fn leftovers(clients: Vec<Client>, index: i64, tag: &str) -> Vec<Clie
     };
     clients
         .into_iter()
-        .filter(|client| client.database == index && !client.name.starts_with(KEEPER))
-        .filter(|client| match client.tag() {
-            Some(tag) => !is_own(tag),
-            None => client.is_lurking(),
+        .filter(|client| !client.name.starts_with(KEEPER))
+        .filter(|client| match (reach, client.tag()) {
+            (Reach::Database(index), _) if client.database != index => false,
+            (_, Some(tag)) => !is_own(tag),
+            (Reach::Database(_), None) => client.is_lurking(),
+            (Reach::Server, None) => true,
         })
         .collect()
 }
@@ -155,9 +166,12 @@ id=11 addr=127.0.0.1:50008 laddr=127.0.0.1:6379 fd=16 name= age=9 idle=9 flags=N
     fn only_what_earlier_tests_left_is_found() {
         let clients = Client::all(LIST);
         assert_eq!(clients.len(), 9);
-        let found = leftovers(clients, 5, "dagz:j1.jw00.t002");
+        let found = leftovers(clients, Reach::Database(5), "dagz:j1.jw00.t002");
         let ids: Vec<_> = found.iter().map(|client| client.id).collect();
         assert_eq!(ids, [3, 5, 9, 10]);
+        let on_server = leftovers(Client::all(LIST), Reach::Server, "dagz:j1.jw00.t002");
+        let ids: Vec<_> = on_server.iter().map(|client| client.id).collect();
+        assert_eq!(ids, [3, 4, 5, 7, 9, 10, 11]);
         assert_eq!(
             found[0].describe(),
             "client 3 without a name from 127.0.0.1:50000 waits in `blpop`"

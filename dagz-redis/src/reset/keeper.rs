@@ -1,4 +1,4 @@
-//! The connection that is kept for one worker's database, and all that is done on it.
+//! The connection that is kept for one worker's database, and its transactions.
 //!
 //! [`Keeper`] is in that database between two commands, and has the stamp and the lock under `WATCH`, which
 //! it takes up again when a test ends. So what a prepare finds to be so, still is so when its transaction
@@ -8,66 +8,57 @@ use std::{
     fmt,
     hash::{BuildHasher, RandomState},
     process,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use dagz_core::{Error, ErrorKind, Result, Target, runtime};
+use dagz_core::{Error, ErrorKind, Result, runtime};
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::task::JoinHandle;
 
 use super::{
     Failure,
     baseline::Baseline,
-    clients::{self, Client, KEEPER},
+    clients::{Client, KEEPER},
     lock::{self, Lock},
 };
 use crate::{
-    Driver, Prepare,
-    provision::{self, Owner, Stamp},
-    route,
+    provision::{self, Started},
     server::{Link, Server, answer, first, refusal},
 };
 
-/// How often a transaction may find that something changed since it was decided on.
-const TRIES: usize = 20;
-
-/// What a claim is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
-    /// That the database is made, anew if the user's own function fills it.
-    Make,
-    /// That it is in its start state.
-    Reset(Prepare),
-}
-
 /// What is under `WATCH`, as it was then.
 #[derive(Clone, Debug, Default)]
-struct Seen {
-    stamp: Option<String>,
+pub(super) struct Seen {
+    pub(super) stamp: Option<String>,
     lock: Option<String>,
-    keys: u64,
+    pub(super) keys: u64,
 }
 
 /// What came of a transaction.
-struct Done {
+pub(super) struct Done {
     /// All clients of the server, just before it.
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
     /// Whether it ran.
-    is_done: bool,
+    pub(super) is_done: bool,
 }
 
 /// A kept connection for one database.
 pub(crate) struct Keeper {
-    link: Link,
+    pub(super) link: Link,
     /// What this connection, and no other ever, is called on the server.
-    name: String,
-    index: i64,
-    seen: Option<Seen>,
+    pub(super) name: String,
+    pub(super) index: i64,
+    /// Whether the server is private; with the server, if this process has started it.
+    pub(crate) private: Option<Option<Arc<Started>>>,
+    pub(super) seen: Option<Seen>,
     /// The same, still on its way.
     pending: Option<JoinHandle<RedisResult<Vec<Value>>>>,
-    holds: bool,
-    baseline: Option<Baseline>,
+    pub(super) holds: bool,
+    pub(super) baseline: Option<Baseline>,
 }
 
 impl fmt::Debug for Keeper {
@@ -92,6 +83,7 @@ impl Keeper {
             link: server.link(&name).await?,
             name,
             index,
+            private: None,
             seen: None,
             pending: None,
             holds: false,
@@ -102,103 +94,6 @@ impl Keeper {
     /// The connection.
     pub(crate) fn link(&self) -> &Link {
         &self.link
-    }
-
-    /// Takes the database for the test of `target`, and does what is wanted.
-    pub(super) async fn claim(
-        &mut self,
-        driver: &Driver,
-        target: &Target,
-        want: Want,
-    ) -> Result<(), Failure> {
-        let index = self.index;
-        let has_init = driver.config().worker_init.is_some();
-        let mut wait = Wait::new(driver.config().lock_timeout);
-        for _ in 0..TRIES {
-            let (seen, is_fresh) = self.seen().await?;
-            let owner = provision::owner(target.project(), seen.stamp.as_deref(), seen.keys);
-            if !owner.is_ours() && owner != Owner::Vacant {
-                if is_fresh {
-                    return Err(Failure::Final(owner.refusal("reset", index)));
-                }
-                // Seen when the last test ended; it may be adopted by now.
-                continue;
-            }
-            if !self
-                .is_free(&seen, Some(driver.holder()), &mut wait)
-                .await?
-            {
-                wait.pause().await;
-                continue;
-            }
-            let make = want == Want::Make && has_init || !matches!(owner, Owner::Ours(_));
-            if want == Want::Make && !make {
-                self.seen = Some(seen);
-                return Ok(());
-            }
-            let flush = match want {
-                _ if make => owner.is_ours(),
-                Want::Reset(prepare) => prepare != Prepare::None,
-                Want::Make => false,
-            };
-            let mut recorded = None;
-            if let (Want::Reset(Prepare::Baseline), false, Owner::Ours(stamp)) =
-                (want, make, &owner)
-                && let Some(id) = &stamp.baseline
-            {
-                recorded = Some(self.recorded(id).await?);
-            }
-            if let Some(None) = recorded {
-                // Recorded anew meanwhile, and the stamp with it.
-                continue;
-            }
-            let recorded = recorded.flatten();
-
-            let lock = Lock::new(target, driver.holder(), &self.name).to_json();
-            let mut stamp = Stamp::new(target, index);
-            if !has_init {
-                stamp = stamp.finished(None);
-            }
-            let books = self.link.books();
-            let done = self
-                .transact(|commands| {
-                    start_state(commands, flush, recorded.as_ref());
-                    commands.cmd("SELECT").arg(books);
-                    commands.cmd("SET").arg(lock::key(index)).arg(&lock);
-                    if make {
-                        let key = provision::stamp_key(index);
-                        commands.cmd("SET").arg(key).arg(stamp.to_json());
-                    }
-                })
-                .await?;
-            if !done.is_done {
-                self.baseline = recorded;
-                continue;
-            }
-            self.holds = true;
-            let left = clients::leftovers(done.clients, index, &route::tag(target));
-            if !left.is_empty() {
-                clients::tell(&left, target);
-                self.close(&left).await?;
-                // What they wrote until then is to go, too.
-                let flush = flush || make;
-                self.transact(|commands| start_state(commands, flush, recorded.as_ref()))
-                    .await?;
-            }
-            self.baseline = recorded.or(self.baseline.take());
-            if make && has_init {
-                self.fill(driver, target, stamp).await?;
-                if want == Want::Reset(Prepare::Flush) {
-                    self.transact(|commands| start_state(commands, true, None))
-                        .await?;
-                }
-            }
-            return Ok(());
-        }
-        Err(Failure::Final(Error::new(
-            ErrorKind::InUse,
-            format!("others change what dagz keeps of database `{index}`, again and again"),
-        )))
     }
 
     /// Runs `commands` as a transaction, if `decide` says so of the stamp and of how many keys there are,
@@ -250,82 +145,8 @@ impl Keeper {
         self.pending = Some(runtime::spawn(async move { link.send(&commands).await }));
     }
 
-    /// Empties the database by hand, without looking who is in it; a baseline comes back if it is wanted.
-    pub(super) async fn reset(
-        &mut self,
-        driver: &Driver,
-        target: &Target,
-        prepare: Prepare,
-    ) -> Result<(), Failure> {
-        let (seen, _) = self.seen().await?;
-        let owner = provision::owner(target.project(), seen.stamp.as_deref(), seen.keys);
-        let Owner::Ours(stamp) = owner else {
-            return Err(Failure::Final(owner.refusal("reset", self.index)));
-        };
-        let mut wait = Wait::new(driver.config().lock_timeout);
-        while !self
-            .is_free(&seen, Some(driver.holder()), &mut wait)
-            .await?
-        {
-            wait.pause().await;
-        }
-        let mut recorded = None;
-        if let (Prepare::Baseline, Some(id)) = (prepare, &stamp.baseline) {
-            recorded = self.recorded(id).await?;
-        }
-        let done = self
-            .transact(|commands| start_state(commands, prepare != Prepare::None, recorded.as_ref()))
-            .await?;
-        self.baseline = recorded.or(self.baseline.take());
-        if done.is_done {
-            return Ok(());
-        }
-        Err(Failure::Final(Error::new(
-            ErrorKind::InUse,
-            format!("others change what dagz keeps of database `{}`", self.index),
-        )))
-    }
-
-    /// Lets the user's function fill the database, and records what it left.
-    async fn fill(
-        &mut self,
-        driver: &Driver,
-        target: &Target,
-        stamp: Stamp,
-    ) -> Result<(), Failure> {
-        let (index, books) = (self.index, self.link.books());
-        let filled = provision::init_by_user(driver, target).await;
-        filled.map_err(Failure::Final)?;
-        let id = self.name.clone() + "@" + target.tag();
-        let recorded = Baseline::record(&self.link, index, id).await;
-        let recorded = recorded.map_err(Failure::Final)?;
-        let baseline = (!recorded.is_empty()).then(|| recorded.id.clone());
-        let stamp = stamp.finished(baseline).to_json();
-        self.transact(|commands| {
-            commands.cmd("SELECT").arg(books);
-            recorded.save(index, commands);
-            commands
-                .cmd("SET")
-                .arg(provision::stamp_key(index))
-                .arg(&stamp);
-        })
-        .await?;
-        self.baseline = Some(recorded);
-        Ok(())
-    }
-
-    /// The recording `id`; `None` where the books have another one by now. Whoever takes it gives it back.
-    async fn recorded(&mut self, id: &str) -> Result<Option<Baseline>, Failure> {
-        if let Some(known) = self.baseline.take_if(|known| known.id == id) {
-            return Ok(Some(known));
-        }
-        let read = Baseline::read(&self.link, self.index).await;
-        let read = read.map_err(|error| self.failed("read the start state of", error))?;
-        Ok((read.id == id).then_some(read))
-    }
-
     /// What the stamp and the lock are, and whether that was asked just now.
-    async fn seen(&mut self) -> Result<(Seen, bool), Failure> {
+    pub(super) async fn seen(&mut self) -> Result<(Seen, bool), Failure> {
         if let Some(seen) = self.seen.take() {
             return Ok((seen, false));
         }
@@ -368,7 +189,7 @@ impl Keeper {
     }
 
     /// Whether nobody has the database, or `holder` itself. An error once waiting has taken too long.
-    async fn is_free(
+    pub(super) async fn is_free(
         &self,
         seen: &Seen,
         holder: Option<&str>,
@@ -395,7 +216,7 @@ impl Keeper {
     }
 
     /// Closes clients, whether or not they are still there.
-    async fn close(&self, clients: &[Client]) -> Result<(), Failure> {
+    pub(super) async fn close(&self, clients: &[Client]) -> Result<(), Failure> {
         let mut commands = Pipeline::new();
         for client in clients {
             commands.cmd("CLIENT").arg("KILL").arg("ID").arg(client.id);
@@ -411,7 +232,7 @@ impl Keeper {
     }
 
     /// Runs commands in one transaction, which comes to nothing where what is under `WATCH` has changed.
-    async fn transact(&self, add: impl FnOnce(&mut Pipeline)) -> Result<Done, Failure> {
+    pub(super) async fn transact(&self, add: impl FnOnce(&mut Pipeline)) -> Result<Done, Failure> {
         let mut commands = Pipeline::new();
         commands.cmd("CLIENT").arg("LIST").cmd("MULTI");
         add(&mut commands);
@@ -440,7 +261,7 @@ impl Keeper {
         done.map_err(|error| self.failed("reset", error))
     }
 
-    fn failed(&self, doing: &str, error: RedisError) -> Failure {
+    pub(super) fn failed(&self, doing: &str, error: RedisError) -> Failure {
         let message = format!(
             "cannot {doing} database `{}` at `{}`",
             self.index,
@@ -470,25 +291,15 @@ impl Seen {
     }
 }
 
-/// Adds the commands that bring an index to its start state.
-fn start_state(commands: &mut Pipeline, flush: bool, recorded: Option<&Baseline>) {
-    if flush {
-        commands.cmd("FLUSHDB").arg("ASYNC");
-    }
-    if let Some(recorded) = recorded {
-        recorded.restore(commands);
-    }
-}
-
 /// A bounded time of waiting for others.
-struct Wait {
+pub(super) struct Wait {
     started: Instant,
     patience: Duration,
     pause: Duration,
 }
 
 impl Wait {
-    fn new(patience: Duration) -> Self {
+    pub(super) fn new(patience: Duration) -> Self {
         Self {
             started: Instant::now(),
             patience,
@@ -500,7 +311,7 @@ impl Wait {
         self.started.elapsed() > self.patience
     }
 
-    async fn pause(&mut self) {
+    pub(super) async fn pause(&mut self) {
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(Duration::from_millis(50));
     }

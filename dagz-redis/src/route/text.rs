@@ -3,7 +3,8 @@
 //! The redis crate has already understood the URL; what is left is to find its path, or for a socket its
 //! `db=`. Used by [`reroute_url`](crate::reroute_url).
 
-use dagz_core::{Error, ErrorKind};
+use dagz_core::{Error, ErrorKind, Result};
+use redis::{ConnectionAddr, ConnectionInfo};
 
 /// The URL `url`, which the redis crate understands, for the database `index`.
 pub(super) fn edited(url: &str, index: i64) -> String {
@@ -16,6 +17,21 @@ pub(super) fn edited(url: &str, index: i64) -> String {
     // A path begins at the first slash after the user, whose password may hold none unescaped.
     let authority = rest.split('/').next().unwrap_or(rest);
     format!("{scheme}://{authority}/{index}{query}{fragment}")
+}
+
+/// The URL of a private server's database.
+pub(super) fn written(info: &ConnectionInfo) -> Result<String> {
+    let settings = info.redis_settings();
+    let ConnectionAddr::Tcp(host, port) = info.addr() else {
+        let told = "a private server listens on no TCP port";
+        return Err(Error::new(ErrorKind::Internal, told));
+    };
+    // dagz chose the password: there is nothing to escape in it.
+    let password = settings.password().unwrap_or_default();
+    Ok(format!(
+        "redis://:{password}@{host}:{port}/{}",
+        settings.db()
+    ))
 }
 
 /// What comes before the first `mark`, and what comes from there on.

@@ -1,0 +1,250 @@
+//! What a prepare does with the database: it takes it, brings it to its start state, and ends what is left in it.
+//!
+//! [`Keeper::claim`] is all that the driver calls; `reset/keeper.rs` has the connection and its transactions.
+
+use dagz_core::{Error, ErrorKind, Target};
+use redis::Pipeline;
+
+use super::{
+    Failure,
+    baseline::Baseline,
+    clients::{self, Reach},
+    keeper::{Keeper, Seen, Wait},
+    lock::{self, Lock},
+};
+use crate::{
+    Driver, Prepare,
+    provision::{self, Owner, Stamp},
+    route,
+};
+
+/// How often a transaction may find that something changed since it was decided on.
+const TRIES: usize = 20;
+
+/// What a claim is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Want {
+    /// That the database is made, anew if the user's own function fills it.
+    Make,
+    /// That it is in its start state.
+    Reset(Prepare),
+}
+
+impl Keeper {
+    /// Takes the database for the test of `target`, and does what is wanted.
+    pub(super) async fn claim(
+        &mut self,
+        driver: &Driver,
+        target: &Target,
+        want: Want,
+    ) -> Result<(), Failure> {
+        let index = self.index;
+        let has_init = driver.config().worker_init.is_some();
+        let mut wait = Wait::new(driver.config().lock_timeout);
+        for _ in 0..TRIES {
+            let (seen, is_fresh) = self.seen().await?;
+            let owner = self.owner(target, &seen);
+            if !owner.is_ours() && owner != Owner::Vacant {
+                if is_fresh {
+                    return Err(Failure::Final(owner.refusal("reset", index)));
+                }
+                // Seen when the last test ended; it may be adopted by now.
+                continue;
+            }
+            if !self
+                .is_free(&seen, Some(driver.holder()), &mut wait)
+                .await?
+            {
+                wait.pause().await;
+                continue;
+            }
+            let make = want == Want::Make && has_init || !matches!(owner, Owner::Ours(_));
+            if want == Want::Make && !make {
+                self.seen = Some(seen);
+                return Ok(());
+            }
+            let flush = match want {
+                _ if make => owner.is_ours(),
+                Want::Reset(prepare) => prepare != Prepare::None,
+                Want::Make => false,
+            };
+            let mut recorded = None;
+            if let (Want::Reset(Prepare::Baseline), false, Owner::Ours(stamp)) =
+                (want, make, &owner)
+                && let Some(id) = &stamp.baseline
+            {
+                recorded = Some(self.recorded(id).await?);
+            }
+            if let Some(None) = recorded {
+                // Recorded anew meanwhile, and the stamp with it.
+                continue;
+            }
+            let recorded = recorded.flatten();
+
+            if let Want::Reset(prepare) = want {
+                self.reset_whole(target, prepare).await?;
+            }
+            let lock = Lock::new(target, driver.holder(), &self.name).to_json();
+            let mut stamp = Stamp::new(target, index);
+            if !has_init {
+                stamp = stamp.finished(None);
+            }
+            let books = self.link.books();
+            let done = self
+                .transact(|commands| {
+                    start_state(commands, flush, recorded.as_ref());
+                    commands.cmd("SELECT").arg(books);
+                    commands.cmd("SET").arg(lock::key(index)).arg(&lock);
+                    if make {
+                        let key = provision::stamp_key(index);
+                        commands.cmd("SET").arg(key).arg(stamp.to_json());
+                    }
+                })
+                .await?;
+            if !done.is_done {
+                self.baseline = recorded;
+                continue;
+            }
+            self.holds = true;
+            let reach = match self.private {
+                Some(_) => Reach::Server,
+                None => Reach::Database(index),
+            };
+            let left = clients::leftovers(done.clients, reach, &route::tag(target));
+            if !left.is_empty() {
+                clients::tell(&left, target);
+                self.close(&left).await?;
+                // What they wrote until then is to go, too.
+                let flush = flush || make;
+                self.transact(|commands| start_state(commands, flush, recorded.as_ref()))
+                    .await?;
+            }
+            self.baseline = recorded.or(self.baseline.take());
+            if make && has_init {
+                self.fill(driver, target, stamp).await?;
+                if want == Want::Reset(Prepare::Flush) {
+                    self.transact(|commands| start_state(commands, true, None))
+                        .await?;
+                }
+            }
+            return Ok(());
+        }
+        Err(Failure::Final(Error::new(
+            ErrorKind::InUse,
+            format!("others change what dagz keeps of database `{index}`, again and again"),
+        )))
+    }
+
+    /// Brings the database to its start state in the middle of a test, without looking who is in it.
+    pub(super) async fn reset(
+        &mut self,
+        driver: &Driver,
+        target: &Target,
+        prepare: Prepare,
+    ) -> Result<(), Failure> {
+        let mut wait = Wait::new(driver.config().lock_timeout);
+        loop {
+            let (seen, _) = self.seen().await?;
+            let owner = self.owner(target, &seen);
+            if !owner.is_ours() {
+                return Err(Failure::Final(owner.refusal("reset", self.index)));
+            }
+            if self
+                .is_free(&seen, Some(driver.holder()), &mut wait)
+                .await?
+            {
+                let mut recorded = None;
+                if let (Prepare::Baseline, Owner::Ours(stamp)) = (prepare, owner)
+                    && let Some(id) = &stamp.baseline
+                {
+                    recorded = self.recorded(id).await?;
+                }
+                let done = self
+                    .transact(|commands| start_state(commands, true, recorded.as_ref()))
+                    .await?;
+                self.baseline = recorded.or(self.baseline.take());
+                if done.is_done {
+                    return Ok(());
+                }
+            }
+            wait.pause().await;
+        }
+    }
+
+    /// Whose the database is. On a private server it is dagz's, whatever a test did to the books.
+    fn owner(&self, target: &Target, seen: &Seen) -> Owner {
+        match provision::owner(target.project(), seen.stamp.as_deref(), seen.keys) {
+            owner @ Owner::Ours(_) => owner,
+            _ if self.private.is_some() => Owner::HalfMade,
+            owner => owner,
+        }
+    }
+
+    /// Brings a private server back to what it was when it was new, once per test.
+    async fn reset_whole(&self, target: &Target, prepare: Prepare) -> Result<(), Failure> {
+        let Some(Some(started)) = &self.private else {
+            return Ok(());
+        };
+        let mut reset_for = started.reset_for.lock().await;
+        let tag = route::tag(target);
+        if *reset_for == tag {
+            return Ok(());
+        }
+        let failed = |error| self.failed("reset the private server of", error);
+        let new = started.new_state(&self.link).await.map_err(failed)?;
+        let keep = prepare == Prepare::None;
+        new.restore(&self.link, self.index, keep)
+            .await
+            .map_err(failed)?;
+        *reset_for = tag;
+        Ok(())
+    }
+
+    /// Lets the user's function fill the database, and records what it left.
+    async fn fill(
+        &mut self,
+        driver: &Driver,
+        target: &Target,
+        stamp: Stamp,
+    ) -> Result<(), Failure> {
+        let (index, books) = (self.index, self.link.books());
+        let filled = provision::init_by_user(driver, target).await;
+        filled.map_err(Failure::Final)?;
+        let id = self.name.clone() + "@" + target.tag();
+        let recorded = Baseline::record(&self.link, index, id).await;
+        let recorded = recorded.map_err(Failure::Final)?;
+        let baseline = (!recorded.is_empty()).then(|| recorded.id.clone());
+        let stamp = stamp.finished(baseline).to_json();
+        self.transact(|commands| {
+            commands.cmd("SELECT").arg(books);
+            recorded.save(index, commands);
+            commands
+                .cmd("SET")
+                .arg(provision::stamp_key(index))
+                .arg(&stamp);
+        })
+        .await?;
+        self.baseline = Some(recorded);
+        Ok(())
+    }
+
+    /// The recording `id`; `None` where the books have another one by now. Whoever takes it gives it back.
+    async fn recorded(&mut self, id: &str) -> Result<Option<Baseline>, Failure> {
+        if let Some(known) = self.baseline.take_if(|known| known.id == id) {
+            return Ok(Some(known));
+        }
+        let read = Baseline::read(&self.link, self.index).await;
+        let read = read.map_err(|error| self.failed("read the start state of", error))?;
+        Ok((read.id == id).then_some(read))
+    }
+}
+
+/// Adds the commands that bring an index to its start state.
+fn start_state(commands: &mut Pipeline, flush: bool, recorded: Option<&Baseline>) {
+    if flush {
+        commands.cmd("FLUSHDB").arg("ASYNC");
+    }
+    if let Some(recorded) = recorded {
+        recorded.restore(commands);
+    }
+}
