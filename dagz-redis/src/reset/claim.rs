@@ -60,6 +60,10 @@ impl Keeper {
             }
             let make = want == Want::Make && has_init || !matches!(owner, Owner::Ours(_));
             if want == Want::Make && !make {
+                if !is_fresh {
+                    // No transaction will tell whether it still is so.
+                    continue;
+                }
                 self.seen = Some(seen);
                 return Ok(());
             }
@@ -110,7 +114,7 @@ impl Keeper {
                 Some(_) => Reach::Server,
                 None => Reach::Database(index),
             };
-            let left = clients::leftovers(done.clients, reach, &route::tag(target));
+            let left = clients::leftovers(&done.clients, reach, &route::tag(target));
             if !left.is_empty() {
                 clients::tell(&left, target);
                 self.close(&left).await?;

@@ -40,8 +40,8 @@ pub(super) struct Seen {
 
 /// What came of a transaction.
 pub(super) struct Done {
-    /// All clients of the server, just before it.
-    pub(super) clients: Vec<Client>,
+    /// All clients of the server, just before it, as it lists them.
+    pub(super) clients: String,
     /// Whether it ran.
     pub(super) is_done: bool,
 }
@@ -252,9 +252,8 @@ impl Keeper {
                 },
                 _ => return Err((redis::ErrorKind::Parse, "no answer to a transaction").into()),
             };
-            let list: String = answer(answers.swap_remove(0))?;
             Ok(Done {
-                clients: Client::all(&list),
+                clients: answer(answers.swap_remove(0))?,
                 is_done,
             })
         });
