@@ -20,10 +20,10 @@ use std::{
 use dagz_core::{DbConfig, Target, runtime};
 use dagz_redis::{Config, Driver, Prepare};
 use redis::aio::MultiplexedConnection;
-use support::{Site, info};
+use support::{Site, info, tell};
 
 /// What is compared.
-const WAYS: [&str; 7] = [
+const WAYS: [&str; 8] = [
     "PING",
     "prepare (flush)",
     "prepare (baseline of 10 keys)",
@@ -31,6 +31,7 @@ const WAYS: [&str; 7] = [
     "FLUSHDB SYNC",
     "SCAN + UNLINK",
     "cold",
+    "FLUSHDB ASYNC",
 ];
 
 fn main() {
@@ -70,7 +71,7 @@ async fn measured(
     config: Config,
     keys: u64,
     rounds: usize,
-) -> [Vec<Duration>; 7] {
+) -> [Vec<Duration>; 8] {
     for (driver, target) in [(&driver, &target), (&seeded, &seeded_target)] {
         driver.worker_init(target).await.unwrap();
         driver.prepare(target).await.unwrap();
@@ -83,10 +84,10 @@ async fn measured(
     }
     let mut test = support::connect(info(index)).await;
     let mut seeded_test = support::connect(info(seeded_target.name().parse().unwrap())).await;
-    let mut times: [Vec<Duration>; 7] = Default::default();
+    let mut times: [Vec<Duration>; 8] = Default::default();
     for round in 0..rounds {
-        let mut order = [0, 1, 2, 4, 5];
-        order.rotate_left(round % 5);
+        let mut order = [0, 1, 2, 4, 5, 7];
+        order.rotate_left(round % 6);
         if round % 2 == 1 {
             order.swap(1, 3);
         }
@@ -105,18 +106,13 @@ async fn measured(
                         .unwrap()
                 }
             };
-            // What filling left in the caches is nobody's advantage.
-            ping(&mut floors[(round + 1) % 5]).await;
             let started = Instant::now();
             match way {
                 0 => ping(&mut floors[round % 5]).await,
                 1 => driver.prepare(&target).await.unwrap(),
                 2 => seeded.prepare(&seeded_target).await.unwrap(),
-                4 => redis::cmd("FLUSHDB")
-                    .arg("SYNC")
-                    .exec_async(&mut test)
-                    .await
-                    .unwrap(),
+                4 => tell(&test, "FLUSHDB SYNC").await,
+                7 => tell(&test, "FLUSHDB ASYNC").await,
                 _ => scan_and_unlink(&mut test).await,
             }
             times[way].push(started.elapsed());

@@ -186,7 +186,16 @@ async fn connected(info: ConnectionInfo, name: &str) -> Result<Link> {
             error,
         )
     };
-    let mut answers = link.send(&asked).await.map_err(cannot)?;
+    let mut answers = link.send(&asked).await.map_err(|error| {
+        if error::is_connection_lost(&error) {
+            let message = format!(
+                "what listens at `{}` took the connection and ended it: is it Redis, and has it just stopped?",
+                link.shown
+            );
+            return Error::new(ErrorKind::Unreachable, message).with_source(error);
+        }
+        cannot(error)
+    })?;
     if answers.len() != asked.len() {
         return Err(cannot(
             (redis::ErrorKind::Parse, "answers are missing").into(),

@@ -4,7 +4,7 @@ mod support;
 
 use std::{
     env,
-    io::{BufRead, BufReader},
+    io::{self, BufRead, BufReader, Write},
     net::TcpStream,
     process::{Command, Stdio},
     sync::Once,
@@ -20,7 +20,7 @@ use support::{ask, keys, run, tell};
 /// Where the application's server would be; nobody is there.
 const BASE: &str = "redis://:hunter2@localhost:1/0";
 
-fn enter(test: &str) -> ScopeGuard {
+fn configured() {
     static CONFIGURED: Once = Once::new();
     CONFIGURED.call_once(|| {
         let config = Config::new(BASE)
@@ -30,6 +30,10 @@ fn enter(test: &str) -> ScopeGuard {
             .private_servers(PrivateServers::new().setting("maxmemory", "64mb"));
         dagz_redis::configure(config).expect("it is configured once");
     });
+}
+
+fn enter(test: &str) -> ScopeGuard {
+    configured();
     Scope::builder(test).enter().expect("a worker becomes free")
 }
 
@@ -161,7 +165,8 @@ fn a_server_that_a_test_stopped_is_started_anew() {
 fn a_child_process_of_a_test_has_the_test_s_server() {
     const ROLE: &str = "DAGZ_TEST_PRIVATE_CHILD";
     if env::var_os(ROLE).is_some() {
-        let _scope = enter("private::child");
+        // In the scope that was handed over, without one of its own.
+        configured();
         run(async {
             let child = connect(BASE).await.unwrap();
             assert!(keys(&child).await.contains(&"parent".to_owned()));
@@ -187,7 +192,8 @@ fn a_server_ends_with_a_process_that_is_killed() {
         let _scope = enter("private::victim");
         run(async {
             let info = rerouted(0).await;
-            eprintln!("\nserver at {}", info.addr());
+            let line = format!("\nserver at {}\n", info.addr());
+            io::stderr().write_all(line.as_bytes()).unwrap();
             thread::sleep(Duration::from_secs(60));
         });
         return;

@@ -35,8 +35,11 @@ fn modules(name: &str, readme: &Path) -> String {
 fn examples_compile() {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme_examples.rs");
-    let examples = modules("package", &package.join("README.md"))
+    let mut examples = modules("package", &package.join("README.md"))
         + &modules("repository", &package.join("../README.md"));
+    if cfg!(feature = "redis") {
+        examples += &modules("redis", &package.join("../dagz-redis/README.md"));
+    }
     fs::write(&file, examples).unwrap();
     nested::build("readme_examples", &[("DAGZ_README_EXAMPLES", &file)]);
 }

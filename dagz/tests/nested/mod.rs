@@ -42,11 +42,14 @@ pub(crate) fn build(name: &str, variables: &[(&str, &Path)]) -> PathBuf {
 fn selection() -> &'static [&'static str] {
     let all = cfg!(all(
         feature = "postgres",
+        feature = "redis",
         feature = "deadpool",
         feature = "tokio-process"
     ));
     if all {
         &["--workspace", "--all-features"]
+    } else if cfg!(all(feature = "postgres", feature = "redis")) {
+        &["--package", "dagz", "--features", "postgres,redis"]
     } else if cfg!(feature = "postgres") {
         &["--package", "dagz", "--features", "postgres"]
     } else {
