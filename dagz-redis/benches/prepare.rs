@@ -97,6 +97,10 @@ async fn measured(
                 2 => fill(&mut seeded_test, keys).await,
                 _ => fill(&mut test, keys).await,
             }
+            if keys > 1_000 {
+                // For the server to be done with what the filling left it to do.
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
             let ping = |connection: &mut MultiplexedConnection| {
                 let mut connection = connection.clone();
                 async move {
