@@ -1,0 +1,208 @@
+//! Brings a worker's database to its start state, at the cost of what a test dirtied.
+//!
+//! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
+//! process. Its probe (`reset/probe.rs`) finds what differs in one round trip, which also takes the
+//! lock (`reset/lock.rs`); `reset/repair.rs` undoes it in a second one; `reset/sessions.rs` ends what
+//! earlier tests left running; `reset/baseline.rs` records the start state when the database is made.
+//! Where a repair cannot be exact, as after a change of the schema, the database is made anew by
+//! `provision`.
+
+pub(crate) mod baseline;
+mod keeper;
+pub(crate) mod lock;
+mod probe;
+mod repair;
+pub(crate) mod sessions;
+
+use std::{sync::Arc, time::Instant};
+
+use dagz_core::{Error, ErrorKind, Result, Target, event::Event, runtime};
+use mysql_async::Conn;
+
+pub(crate) use self::keeper::Keeper;
+use self::keeper::{Opened, Outcome};
+use crate::{
+    Driver, Prepare,
+    driver::{Database, configured},
+    error, provision,
+};
+
+/// Empties every table of `target`'s database, except the kept ones, and sets every counter to its
+/// start; for use in [`Config::prepare_with`](crate::Config::prepare_with).
+///
+/// # Errors
+/// Those of a prepare: the database is not dagz's own, another run uses it, or it cannot be reset.
+pub async fn truncate(target: &Target) -> Result<()> {
+    prepare(configured()?, target, Prepare::Truncate).await
+}
+
+/// Brings `target`'s database back to what its creation left, rows and counters included; for use
+/// in [`Config::prepare_with`](crate::Config::prepare_with).
+///
+/// # Errors
+/// Those of a prepare: the database is not dagz's own, another run uses it, or it cannot be reset.
+pub async fn baseline(target: &Target) -> Result<()> {
+    prepare(configured()?, target, Prepare::Baseline).await
+}
+
+impl Driver {
+    /// [`truncate`](crate::truncate) by this driver, where it is not the one of the process.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn truncate(&self, target: &Target) -> Result<()> {
+        prepare(self, target, Prepare::Truncate).await
+    }
+
+    /// [`baseline`](crate::baseline) by this driver, where it is not the one of the process.
+    ///
+    /// # Errors
+    /// The same.
+    pub async fn baseline(&self, target: &Target) -> Result<()> {
+        prepare(self, target, Prepare::Baseline).await
+    }
+}
+
+/// Resets the database of `target` as `mode` says, and takes its lock until [`release`]. Also with
+/// [`Prepare::None`] the stamp is checked and the lock taken: two runs must not share a database.
+pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> Result<()> {
+    let database = driver.database(target)?;
+    let mut slot = Arc::clone(&database.keeper).lock_owned().await;
+    let (mut lost, mut rebuilt) = (false, false);
+    loop {
+        let mut keeper = match slot.take() {
+            Some(keeper) if !keeper.conn.is_disconnected() => keeper,
+            _ => match Keeper::open(&database, target).await? {
+                Opened::Keeper(keeper) => *keeper,
+                Opened::Missing => {
+                    // Dropped by somebody, or by a rebuild that was killed half-way.
+                    rebuild(driver, &database, target, None, "it is gone", rebuilt).await?;
+                    rebuilt = true;
+                    continue;
+                }
+                Opened::Ruin(conn) => {
+                    let reason = "its start state is not recorded completely";
+                    let fence = Some(*conn);
+                    rebuild(driver, &database, target, fence, reason, rebuilt).await?;
+                    rebuilt = true;
+                    continue;
+                }
+            },
+        };
+        match keeper.reset(driver, &database, target, mode).await {
+            Ok(Outcome::Clean) => {
+                *slot = Some(keeper);
+                return Ok(());
+            }
+            Ok(Outcome::Rebuild(reason)) => {
+                let fence = Some(keeper.conn);
+                rebuild(driver, &database, target, fence, &reason, rebuilt).await?;
+                rebuilt = true;
+            }
+            Err(Failure::Lost(error)) if lost => return Err(error),
+            Err(Failure::Lost(_)) => lost = true,
+            Err(Failure::Final(error)) => {
+                // It may hold the lock, which `release` gives back.
+                *slot = Some(keeper);
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// Makes the database anew, while `fence` holds its lock. A second time in one prepare would be for
+/// ever.
+async fn rebuild(
+    driver: &Driver,
+    database: &Database,
+    target: &Target,
+    fence: Option<Conn>,
+    reason: &str,
+    again: bool,
+) -> Result<()> {
+    if again {
+        return Err(Error::new(
+            ErrorKind::Prepare,
+            format!(
+                "database `{}` was made anew and still is not in its start state: {reason}",
+                target.name()
+            ),
+        ));
+    }
+    let started = Instant::now();
+    provision::rebuild(driver, database, target, fence.is_some()).await?;
+    if let Some(fence) = fence {
+        // Waited for, so that its lock is free for the one that comes next.
+        drop(fence.disconnect().await);
+    }
+    Event::new("drift")
+        .target(target)
+        .duration(started.elapsed())
+        .detail(format!("made anew: {reason}"))
+        .record();
+    Ok(())
+}
+
+/// Notes on the server that the test of `target` uses the database from now on. The test need not
+/// wait for what is only for the next one.
+pub(crate) async fn note(database: &Database, target: &Target) {
+    let mut slot = Arc::clone(&database.keeper).lock_owned().await;
+    let target = target.clone();
+    runtime::spawn(async move {
+        if let Some(keeper) = slot.as_mut() {
+            keeper.note(&target).await;
+        }
+    });
+}
+
+/// Gives the database back: kept clients are clean, and other runs may use it.
+pub(crate) async fn release(database: &Database, target: &Target) {
+    database.shelf.settle().await;
+    let mut slot = Arc::clone(&database.keeper).lock_owned().await;
+    let name = target.name().to_owned();
+    // Whoever wants the lock next waits a little; the test that ends does not.
+    runtime::spawn(async move {
+        if let Some(keeper) = slot.as_mut() {
+            keeper.unlock(&name).await;
+        }
+    });
+}
+
+/// Why a reset stopped.
+pub(crate) enum Failure {
+    /// The connection is gone; another one may do.
+    Lost(Error),
+    Final(Error),
+}
+
+impl Failure {
+    /// Tells a connection that is gone from a statement that failed; `map` says what it was for.
+    fn of(error: mysql_async::Error, map: impl FnOnce(mysql_async::Error) -> Error) -> Self {
+        if error::is_connection_lost(&error) {
+            Self::Lost(map(error))
+        } else {
+            Self::Final(map(error))
+        }
+    }
+
+    pub(crate) fn into_error(self) -> Error {
+        match self {
+            Self::Lost(error) | Self::Final(error) => error,
+        }
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Final(error)
+    }
+}
+
+/// The error for a look, or a repair, that failed for no reason that is dealt with.
+fn failed(database: &str, error: mysql_async::Error) -> Error {
+    error::statement(
+        ErrorKind::Prepare,
+        format!("cannot reset database `{database}`"),
+        error,
+    )
+}

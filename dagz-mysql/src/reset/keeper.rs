@@ -1,0 +1,444 @@
+//! The connection that is kept for the resets of one worker's database.
+//!
+//! [`Keeper::open`] reads what there is to reset; [`Keeper::reset`] takes the lock and probes in one
+//! round trip, and repairs in a second one if it must. `reset.rs` opens it again when it is lost,
+//! and makes the database anew when that is its outcome.
+
+use std::collections::HashSet;
+
+use dagz_core::{Result, Target};
+use mysql_async::{Conn, prelude::Queryable as _};
+
+use super::{
+    Failure,
+    baseline::Start,
+    failed, lock,
+    probe::{self, Findings, Probe, Step, StoppedAt},
+    repair::{self, Batch, Plan, TRUNCATE_FROM},
+    sessions::{self, Suspects},
+};
+use crate::{
+    Driver, Prepare,
+    batch::{self, column, text},
+    driver::Database,
+    error, provision,
+    provision::Owner,
+    route,
+    schema::{STATE_TABLE, Schema},
+    server::Facts,
+    sql,
+};
+
+/// How often one prepare looks again: after ending leftovers, after a repair with side effects.
+const ROUNDS: usize = 6;
+
+/// The kept connection to one worker's database.
+pub(crate) struct Keeper {
+    pub(super) conn: Conn,
+    facts: Facts,
+    stamp: String,
+    start: Start,
+    truncate: Option<Probe>,
+    baseline: Option<Probe>,
+    /// The test that used the database last.
+    last: Option<String>,
+    /// How many changes of schemas there were when this one was known to be as at the start.
+    changes: Option<i64>,
+    is_locked: bool,
+}
+
+impl std::fmt::Debug for Keeper {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter
+            .debug_struct("Keeper")
+            .field("is_locked", &self.is_locked)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What became of opening one.
+pub(super) enum Opened {
+    Keeper(Box<Keeper>),
+    /// There is no such database.
+    Missing,
+    /// The database is dagz's own, but not complete; with a session that holds its lock.
+    Ruin(Box<Conn>),
+}
+
+/// What became of a reset.
+pub(super) enum Outcome {
+    Clean,
+    Rebuild(String),
+}
+
+impl Keeper {
+    /// Opens one for the database of `target`, which must be dagz's own.
+    pub(super) async fn open(database: &Database, target: &Target) -> Result<Opened> {
+        let purpose = provision::session_name(target, "prepare");
+        let server = &database.server;
+        let mut conn = match server.connect(Some(target.name()), &purpose).await {
+            Ok(conn) => conn,
+            Err(error) if error::says_database_is_missing(&error) => return Ok(Opened::Missing),
+            Err(error) => return Err(error),
+        };
+        let outcomes = match batch::run(&mut conn, &probe::opening()).await {
+            Ok(outcomes) => outcomes,
+            Err(stopped) if error::is_shape_changed(&stopped.error) => {
+                let owner = owner_behind(&mut conn, target).await?;
+                return match owner.is_ours() {
+                    true => ruin(conn, target).await,
+                    false => Err(owner.refusal("reset", target.name())),
+                };
+            }
+            Err(stopped) => return Err(failed(target.name(), stopped.error)),
+        };
+        let row = |index: usize| outcomes.get(index).and_then(|outcome| outcome.rows.first());
+        let stamp = row(0).and_then(|row| text(row, 0)).unwrap_or_default();
+        let start = row(0).and_then(|row| text(row, 1));
+        match provision::owner_of(target, &stamp) {
+            Owner::Ours(_) => {}
+            owner if owner.is_ours() => return ruin(conn, target).await,
+            owner => return Err(owner.refusal("reset", target.name())),
+        }
+        let Some(start) = start.as_deref().and_then(Start::parse) else {
+            return ruin(conn, target).await;
+        };
+        Ok(Opened::Keeper(Box::new(Self {
+            conn,
+            facts: server.facts()?.clone(),
+            stamp,
+            start,
+            truncate: None,
+            baseline: None,
+            last: row(1).and_then(|row| text(row, 0)),
+            changes: row(1).and_then(|row| column(row, 1)),
+            is_locked: false,
+        })))
+    }
+
+    /// Resets the database as `mode` says, and takes its lock.
+    pub(super) async fn reset(
+        &mut self,
+        driver: &Driver,
+        database: &Database,
+        target: &Target,
+        mode: Prepare,
+    ) -> Result<Outcome, Failure> {
+        let patience = driver.config().leak_patience;
+        if mode == Prepare::None {
+            self.take_lock(target.name()).await?;
+            return self.still_ours(target).await;
+        }
+        self.learn(driver, target, mode);
+        let mut large = HashSet::new();
+        for _ in 0..ROUNDS {
+            let findings = match self.look(target, mode).await? {
+                Looked::Found(findings) => findings,
+                Looked::Again => continue,
+                Looked::Rebuild(reason) => return Ok(Outcome::Rebuild(reason)),
+                Looked::Held => {
+                    self.end_leftovers(database, target, mode, patience).await?;
+                    continue;
+                }
+            };
+            if let Some(reason) = self.drift(target, findings.changes).await? {
+                return Ok(Outcome::Rebuild(reason));
+            }
+            if findings.is_clean() {
+                return Ok(Outcome::Clean);
+            }
+            let Some(probe) = self.probe(mode) else {
+                continue;
+            };
+            let flavour = self.facts.flavour;
+            let batch = match repair::plan(flavour, &self.start, probe, &findings, &large) {
+                Plan::Batch(batch) => batch,
+                Plan::Rebuild(reason) => return Ok(Outcome::Rebuild(reason)),
+            };
+            match self.run(&batch, target, &mut large).await? {
+                Ran::Clean => return Ok(Outcome::Clean),
+                Ran::Again => {}
+                Ran::Held => self.end_leftovers(database, target, mode, patience).await?,
+                Ran::Rebuild(reason) => return Ok(Outcome::Rebuild(reason)),
+            }
+        }
+        Ok(Outcome::Rebuild(
+            "it still differs from its start state after several resets".to_owned(),
+        ))
+    }
+
+    /// Writes the probe for `mode`, if there is none.
+    fn learn(&mut self, driver: &Driver, target: &Target, mode: Prepare) {
+        if self.probe(mode).is_some() {
+            return;
+        }
+        let config = driver.config();
+        let probe = Probe::new(
+            &self.facts,
+            target.name(),
+            &self.start,
+            mode,
+            config.identity,
+            &config.keep_tables,
+        );
+        match mode {
+            Prepare::Truncate => self.truncate = Some(probe),
+            _ => self.baseline = Some(probe),
+        }
+    }
+
+    fn probe(&self, mode: Prepare) -> Option<&Probe> {
+        match mode {
+            Prepare::Truncate => self.truncate.as_ref(),
+            _ => self.baseline.as_ref(),
+        }
+    }
+
+    /// Takes the lock and probes, in one round trip.
+    async fn look(&mut self, target: &Target, mode: Prepare) -> Result<Looked, Failure> {
+        let database = target.name();
+        // Not by the method, since the connection is lent at the same time.
+        let probe = match mode {
+            Prepare::Truncate => self.truncate.as_ref(),
+            _ => self.baseline.as_ref(),
+        };
+        let Some(probe) = probe else {
+            return Ok(Looked::Again);
+        };
+        let looked = probe.run(&mut self.conn, self.is_locked).await;
+        let (findings, stopped) = match looked {
+            Ok(findings) => (findings, None),
+            Err(StoppedAt {
+                step,
+                before,
+                error,
+            }) => (before, Some((step, error))),
+        };
+        if let Some((Step::Lock, error)) = stopped {
+            return Err(Failure::of(error, |error| failed(database, error)));
+        }
+        if !findings.is_locked {
+            if stopped.is_some() {
+                self.unlock_tables().await;
+            }
+            self.take_lock(database).await?;
+            return Ok(Looked::Again);
+        }
+        self.is_locked = true;
+        match stopped {
+            None if findings.stamp.as_deref() != Some(&*self.stamp) => {
+                self.check_stamp(target).await?;
+                Ok(Looked::Rebuild("its stamp was changed".to_owned()))
+            }
+            None if findings.is_held => Ok(Looked::Held),
+            None => Ok(Looked::Found(findings)),
+            Some((_, error)) if error::is_connection_lost(&error) => {
+                Err(Failure::of(error, |error| failed(database, error)))
+            }
+            Some((step, error)) => {
+                self.unlock_tables().await;
+                if error::is_busy(&error) {
+                    return Ok(Looked::Held);
+                }
+                if error::is_shape_changed(&error) {
+                    if step == Step::Stamp || findings.stamp.as_deref() != Some(&*self.stamp) {
+                        self.check_stamp(target).await?;
+                    }
+                    return Ok(Looked::Rebuild(shape(&error)));
+                }
+                Err(Failure::of(error, |error| failed(database, error)))
+            }
+        }
+    }
+
+    /// After a batch that stopped, which may hold locks on all tables.
+    async fn unlock_tables(&mut self) {
+        // A connection that cannot do that is gone, and its locks with it.
+        drop(self.conn.query_drop("UNLOCK TABLES").await);
+    }
+
+    /// Why the schema is not as at the start; asked only if any on the server was changed.
+    async fn drift(&mut self, target: &Target, changes: i64) -> Result<Option<String>, Failure> {
+        if self.changes == Some(changes) {
+            return Ok(None);
+        }
+        let database = target.name();
+        let schema = match Schema::read(&mut self.conn, database).await {
+            Ok(schema) => schema,
+            Err(error) if error::is_shape_changed(&error) => return Ok(Some(shape(&error))),
+            Err(error) => return Err(Failure::of(error, |error| failed(database, error))),
+        };
+        if schema.fingerprint() != self.start.schema {
+            return Ok(Some("schema changed".to_owned()));
+        }
+        self.changes = Some(changes);
+        Ok(None)
+    }
+
+    async fn end_leftovers(
+        &mut self,
+        database: &Database,
+        target: &Target,
+        mode: Prepare,
+        patience: std::time::Duration,
+    ) -> Result<()> {
+        let probe = match mode {
+            Prepare::Truncate => self.truncate.as_ref(),
+            _ => self.baseline.as_ref(),
+        };
+        let Some(probe) = probe else { return Ok(()) };
+        let (last, this) = (self.last.as_deref(), this(target));
+        let suspects = Suspects {
+            facts: &self.facts,
+            watch: &probe.watch,
+            last,
+            are_own: last == Some(&*this),
+            spared: &database.shelf.sessions(),
+        };
+        sessions::end(&mut self.conn, target, &suspects, patience).await
+    }
+
+    /// Runs a repair; notes in `large` which tables have more rows than it deletes.
+    async fn run(
+        &mut self,
+        batch: &Batch,
+        target: &Target,
+        large: &mut HashSet<usize>,
+    ) -> Result<Ran, Failure> {
+        let done = batch::run(&mut self.conn, &batch.statements.join(";\n")).await;
+        let outcomes = match done {
+            Ok(outcomes) => outcomes,
+            Err(stopped) if error::is_connection_lost(&stopped.error) => {
+                let lost = |error| failed(target.name(), error);
+                return Err(Failure::of(stopped.error, lost));
+            }
+            Err(stopped) => {
+                let rolled_back = self.conn.query_drop("ROLLBACK").await;
+                rolled_back
+                    .map_err(|error| Failure::of(error, |error| failed(target.name(), error)))?;
+                // Which of its changes came about nobody knows.
+                self.changes = None;
+                // Somebody came between probe and repair: looking again finds them.
+                if error::is_busy(&stopped.error) {
+                    return Ok(Ran::Held);
+                }
+                let reason = failed(target.name(), stopped.error).report().to_string();
+                return Ok(Ran::Rebuild(format!("the reset failed: {reason}")));
+            }
+        };
+        self.changes = self.changes.map(|changes| changes + batch.changes);
+        for (statement, table) in &batch.bounded {
+            if outcomes
+                .get(*statement)
+                .is_some_and(|o| o.affected >= TRUNCATE_FROM)
+            {
+                large.insert(*table);
+            }
+        }
+        Ok(match batch.has_side_effects || !large.is_empty() {
+            true => Ran::Again,
+            false => Ran::Clean,
+        })
+    }
+
+    /// Waits for the lock a bounded time.
+    async fn take_lock(&mut self, database: &str) -> Result<(), Failure> {
+        if !self.is_locked {
+            lock::wait(&mut self.conn, database).await?;
+            self.is_locked = true;
+        }
+        Ok(())
+    }
+
+    /// Gives the lock back, if it is held.
+    pub(super) async fn unlock(&mut self, database: &str) {
+        if std::mem::take(&mut self.is_locked) {
+            // A connection that is gone holds no lock.
+            drop(lock::give_back(&mut self.conn, &lock::key("use", database)).await);
+        }
+    }
+
+    /// Notes on the server who uses the database now, so that what is left of it has a name.
+    pub(super) async fn note(&mut self, target: &Target) {
+        let this = this(target);
+        let statement = format!(
+            "REPLACE INTO {STATE_TABLE} VALUES (1, {}, {})",
+            sql::literal(&this),
+            self.changes.unwrap_or(-1)
+        );
+        // Without it, a culprit would go unnamed, and no more.
+        if let Err(error) = self.conn.query_drop(statement).await {
+            tracing::debug!(target: "dagz", %error, "who uses a database was not noted");
+        }
+        self.last = Some(this);
+    }
+
+    async fn still_ours(&mut self, target: &Target) -> Result<Outcome, Failure> {
+        let stamp = provision::stamp_behind(&mut self.conn, target.name()).await;
+        let stamp = stamp.map_err(|error| Failure::of(error, |e| failed(target.name(), e)))?;
+        match stamp {
+            Some(stamp) if stamp == self.stamp => Ok(Outcome::Clean),
+            _ => {
+                self.check_stamp(target).await?;
+                Ok(Outcome::Rebuild("its stamp was changed".to_owned()))
+            }
+        }
+    }
+
+    /// Nothing is removed from a database whose stamp is not this project's any more. One that holds
+    /// nothing at all, and had that stamp a test ago, was emptied by that test.
+    async fn check_stamp(&mut self, target: &Target) -> Result<()> {
+        let row = provision::look(&mut self.conn, target.name())
+            .await
+            .map_err(|error| failed(target.name(), error))?;
+        let Some(row) = row else { return Ok(()) };
+        let owner = provision::owner_behind(target, &row);
+        if owner.is_ours() || row.is_empty {
+            Ok(())
+        } else {
+            Err(owner.refusal("reset", target.name()))
+        }
+    }
+}
+
+enum Looked {
+    Found(Findings),
+    /// Others hold locks.
+    Held,
+    Again,
+    Rebuild(String),
+}
+
+enum Ran {
+    Clean,
+    Again,
+    Held,
+    Rebuild(String),
+}
+
+/// How the test that uses the database of `target` is noted on the server.
+fn this(target: &Target) -> String {
+    format!("{} {}", target.job(), route::program_name(target))
+}
+
+async fn ruin(mut conn: Conn, target: &Target) -> Result<Opened> {
+    lock::wait(&mut conn, target.name())
+        .await
+        .map_err(Failure::into_error)?;
+    Ok(Opened::Ruin(Box::new(conn)))
+}
+
+async fn owner_behind(conn: &mut Conn, target: &Target) -> Result<Owner> {
+    let row = provision::look(conn, target.name())
+        .await
+        .map_err(|error| failed(target.name(), error))?;
+    Ok(row.map_or(Owner::HalfMade, |row| provision::owner_behind(target, &row)))
+}
+
+fn shape(error: &mysql_async::Error) -> String {
+    let what = match error {
+        mysql_async::Error::Server(error) => &*error.message,
+        _ => "",
+    };
+    format!("schema changed: {what}")
+}

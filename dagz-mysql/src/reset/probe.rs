@@ -1,0 +1,366 @@
+//! Finds what an earlier test left, by one batch of statements.
+//!
+//! The batch is written once per kept connection from the [`Start`], and is run in one round trip:
+//! it takes the lock, asks whose the database is, who else is in it, whether any schema on the
+//! server changed, and which tables, counters and sequences differ from the start state.
+//! `reset/repair.rs` acts on its [`Findings`].
+
+use mysql_async::Conn;
+
+use super::{
+    baseline::{self, Start, Table},
+    lock,
+    sessions::Watch,
+};
+use crate::{
+    Identity, Prepare,
+    batch::{self, Outcome, Stopped, column, text},
+    schema::STAMP_TABLE,
+    server::{Facts, Flavour},
+    sql,
+};
+
+/// Asks whose the database is.
+const STAMP: &str = "SELECT stamp FROM dagz_stamp WHERE id = 1";
+
+/// Counts the statements, of everybody, that may have changed a schema. Temporary tables are counted,
+/// too, by MySQL; what matters is that nothing is missing. `COM_…` is in no table of MySQL's.
+const CHANGES_MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
+    WHERE VARIABLE_NAME LIKE 'COM\\_ALTER\\_%' OR VARIABLE_NAME LIKE 'COM\\_CREATE\\_%' \
+       OR VARIABLE_NAME LIKE 'COM\\_DROP\\_%' OR VARIABLE_NAME = 'COM_RENAME_TABLE'";
+const CHANGES_MYSQL: &str = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Com\\_alter\\_%' \
+    OR Variable_name LIKE 'Com\\_create\\_%' OR Variable_name LIKE 'Com\\_drop\\_%' OR Variable_name = 'Com_rename_table'";
+
+/// What is counted there and changes no schema.
+const NO_CHANGES: [&str; 2] = ["temporary_table", "_user"];
+
+/// The start state that a database is compared with, and the statements that compare.
+pub(super) struct Probe {
+    pub(super) tables: Vec<ProbedTable>,
+    pub(super) sequences: Vec<ProbedSequence>,
+    pub(super) watch: Watch,
+    steps: Vec<(Step, String)>,
+    lock: String,
+}
+
+/// A table and what it should hold.
+#[derive(Clone, Debug)]
+pub(super) struct ProbedTable {
+    pub(super) name: String,
+    /// Quoted.
+    pub(super) quoted: String,
+    pub(super) start: TableStart,
+    /// Where its counter should stand, if it has one that counts.
+    pub(super) counter: Option<u64>,
+    pub(super) has_insert_trigger: bool,
+    pub(super) has_delete_trigger: bool,
+    pub(super) is_versioned: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum TableStart {
+    Empty,
+    Rows {
+        count: u64,
+        checksum: String,
+        columns: Vec<String>,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct ProbedSequence {
+    pub(super) quoted: String,
+    pub(super) next: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    Lock,
+    Stamp,
+    Changes,
+    Watch,
+    Filled,
+    Seeds,
+    Sequences,
+    Unlock,
+    Counters,
+}
+
+/// What differs from the start state.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    pub(super) is_locked: bool,
+    pub(super) stamp: Option<String>,
+    pub(super) changes: i64,
+    /// Whether others hold locks on tables.
+    pub(super) is_held: bool,
+    /// Indexes into [`Probe::tables`] of those whose rows differ, and of those whose counters do.
+    pub(super) tables: Vec<usize>,
+    pub(super) counters: Vec<usize>,
+    /// Indexes into [`Probe::sequences`].
+    pub(super) sequences: Vec<usize>,
+}
+
+impl Findings {
+    pub(super) fn is_clean(&self) -> bool {
+        self.tables.is_empty() && self.sequences.is_empty() && self.counters.is_empty()
+    }
+}
+
+/// A probe that stopped half-way.
+pub(super) struct StoppedAt {
+    pub(super) step: Step,
+    pub(super) before: Findings,
+    pub(super) error: mysql_async::Error,
+}
+
+impl Probe {
+    /// A probe of `database` for the start state that `prepare` means.
+    pub(super) fn new(
+        facts: &Facts,
+        database: &str,
+        start: &Start,
+        prepare: Prepare,
+        identity: Identity,
+        keep_tables: &[String],
+    ) -> Self {
+        let tables = tables(start, prepare, identity, keep_tables);
+        let sequences: Vec<_> = start
+            .sequences
+            .iter()
+            .map(|sequence| ProbedSequence {
+                quoted: sql::identifier(&sequence.name),
+                next: match prepare {
+                    Prepare::Baseline => sequence.next,
+                    _ => sequence.start,
+                },
+            })
+            .collect();
+        let names: Vec<_> = tables.iter().map(|table| table.quoted.clone()).collect();
+        let watch = Watch::new(facts, database, &names);
+        let changes = match facts.flavour {
+            Flavour::MariaDb => CHANGES_MARIADB,
+            Flavour::MySql => CHANGES_MYSQL,
+        };
+        let mut steps = vec![
+            (Step::Stamp, STAMP.to_owned()),
+            (Step::Changes, changes.to_owned()),
+        ];
+        let (before, after) = match &watch {
+            Watch::Ask(statement) => (statement.clone(), None),
+            Watch::Take(statement) => (statement.clone(), Some("UNLOCK TABLES".to_owned())),
+        };
+        steps.push((Step::Watch, before));
+        let empty = tables
+            .iter()
+            .enumerate()
+            .filter(|(_, table)| table.start == TableStart::Empty)
+            .map(|(index, table)| (index, table.all_rows()));
+        let empty: Vec<_> = empty.collect();
+        let probes = baseline::probes(empty.iter().map(|(index, text)| (*index, &**text)));
+        steps.extend(probes.into_iter().map(|probe| (Step::Filled, probe)));
+        let seeds: Vec<_> = tables
+            .iter()
+            .enumerate()
+            .filter_map(|(index, table)| match &table.start {
+                TableStart::Empty => None,
+                TableStart::Rows { columns, .. } => Some(format!(
+                    "SELECT {index}, {} FROM {}",
+                    baseline::sum(columns),
+                    table.all_rows()
+                )),
+            })
+            .collect();
+        let seeds = seeds.chunks(baseline::AT_ONCE);
+        steps.extend(seeds.map(|seeds| (Step::Seeds, seeds.join(" UNION ALL "))));
+        if let Some(unlock) = after {
+            steps.push((Step::Unlock, unlock));
+        }
+        // Not locked: that would keep them from being looked at.
+        let states: Vec<_> = sequences
+            .iter()
+            .enumerate()
+            .map(|(index, sequence)| {
+                format!(
+                    "SELECT {index}, next_not_cached_value FROM {}",
+                    sequence.quoted
+                )
+            })
+            .collect();
+        let states = states.chunks(baseline::AT_ONCE);
+        steps.extend(states.map(|states| (Step::Sequences, states.join(" UNION ALL "))));
+        if tables.iter().any(|table| table.counter.is_some()) {
+            let counters = format!(
+                "SELECT TABLE_NAME, AUTO_INCREMENT FROM information_schema.TABLES \
+                 WHERE TABLE_SCHEMA = {} AND AUTO_INCREMENT IS NOT NULL",
+                sql::literal(database)
+            );
+            steps.push((Step::Counters, counters));
+        }
+        Self {
+            tables,
+            sequences,
+            watch,
+            steps,
+            lock: lock::key("use", database),
+        }
+    }
+
+    /// Looks, taking the lock first unless it `is_locked`; does no more where it is not free.
+    pub(super) async fn run(
+        &self,
+        conn: &mut Conn,
+        is_locked: bool,
+    ) -> Result<Findings, StoppedAt> {
+        let lock = lock::taking(&self.lock, std::time::Duration::ZERO);
+        let lock = (Step::Lock, lock);
+        let first = (!is_locked).then_some(&lock);
+        let steps: Vec<_> = first.into_iter().chain(&self.steps).collect();
+        let statements: Vec<_> = steps.iter().map(|(_, statement)| &**statement).collect();
+        let (outcomes, error) = match batch::run(conn, &statements.join(";\n")).await {
+            Ok(outcomes) => (outcomes, None),
+            Err(Stopped { before, error }) => (before, Some(error)),
+        };
+        let mut findings = Findings {
+            is_locked,
+            ..Findings::default()
+        };
+        for ((step, _), outcome) in steps.iter().zip(&outcomes) {
+            self.note(*step, outcome, &mut findings);
+        }
+        match error {
+            None => Ok(findings),
+            Some(error) => Err(StoppedAt {
+                step: steps
+                    .get(outcomes.len())
+                    .map_or(Step::Unlock, |(step, _)| *step),
+                before: findings,
+                error,
+            }),
+        }
+    }
+
+    fn note(&self, step: Step, outcome: &Outcome, findings: &mut Findings) {
+        let rows = &outcome.rows;
+        match step {
+            Step::Lock => {
+                let taken: Option<u8> = rows.first().and_then(|row| column(row, 0));
+                findings.is_locked = taken == Some(1);
+            }
+            Step::Stamp => findings.stamp = rows.first().and_then(|row| text(row, 0)),
+            Step::Changes => {
+                let counts = rows.iter().filter_map(|row| {
+                    let name = text(row, 0)?.to_ascii_lowercase();
+                    let changes_none = NO_CHANGES.iter().any(|end| name.ends_with(end));
+                    let count: i64 = text(row, 1)?.parse().ok()?;
+                    (!changes_none).then_some(count)
+                });
+                findings.changes = counts.sum();
+            }
+            Step::Watch => {
+                let holders: Option<u64> = rows.first().and_then(|row| column(row, 0));
+                findings.is_held = holders.is_some_and(|holders| holders > 0);
+            }
+            Step::Filled => {
+                let filled = rows.iter().filter_map(|row| column::<usize>(row, 0));
+                findings.tables.extend(filled);
+            }
+            Step::Seeds => {
+                let differ = rows.iter().filter_map(|row| {
+                    let index = column::<usize>(row, 0)?;
+                    let TableStart::Rows {
+                        count, checksum, ..
+                    } = &self.tables.get(index)?.start
+                    else {
+                        return None;
+                    };
+                    let is_same = column::<u64>(row, 1)? == *count && text(row, 2)? == *checksum;
+                    (!is_same).then_some(index)
+                });
+                findings.tables.extend(differ);
+            }
+            Step::Sequences => {
+                let moved = rows.iter().filter_map(|row| {
+                    let index = column::<usize>(row, 0)?;
+                    let next = column::<i64>(row, 1)?;
+                    (self.sequences.get(index)?.next != next).then_some(index)
+                });
+                findings.sequences.extend(moved);
+            }
+            Step::Counters => {
+                let moved = rows.iter().filter_map(|row| {
+                    let name = text(row, 0)?;
+                    let index = self.tables.iter().position(|table| table.name == name)?;
+                    let expected = self.tables[index].counter?;
+                    (column::<u64>(row, 1)? != expected).then_some(index)
+                });
+                findings.counters.extend(moved);
+            }
+            Step::Unlock => {}
+        }
+    }
+}
+
+impl ProbedTable {
+    /// What to select from, for a row that is no more than a former one to count, too.
+    fn all_rows(&self) -> String {
+        match self.is_versioned {
+            true => format!("{} FOR SYSTEM_TIME ALL", self.quoted),
+            false => self.quoted.clone(),
+        }
+    }
+}
+
+fn tables(
+    start: &Start,
+    prepare: Prepare,
+    identity: Identity,
+    keep_tables: &[String],
+) -> Vec<ProbedTable> {
+    start
+        .tables
+        .iter()
+        .filter(|table| prepare != Prepare::Truncate || !keep_tables.contains(&table.name))
+        .map(|table| {
+            let Table {
+                name,
+                columns,
+                rows,
+                checksum,
+                counter,
+                is_versioned,
+                has_insert_trigger,
+                has_delete_trigger,
+            } = table.clone();
+            let (start, counter) = match (prepare, rows) {
+                (Prepare::Baseline, 1..) => (
+                    TableStart::Rows {
+                        count: rows,
+                        checksum,
+                        columns,
+                    },
+                    counter,
+                ),
+                (_, 0) => (TableStart::Empty, counter),
+                (_, _) => (TableStart::Empty, counter.map(|_| 1)),
+            };
+            ProbedTable {
+                quoted: sql::identifier(&name),
+                name,
+                start,
+                counter: counter.filter(|_| identity == Identity::Restore),
+                has_insert_trigger,
+                has_delete_trigger,
+                is_versioned,
+            }
+        })
+        .collect()
+}
+
+/// What is read of a database that is opened: its stamp and its start state, and who used it last.
+pub(super) fn opening() -> String {
+    format!(
+        "SELECT stamp, start FROM {STAMP_TABLE} WHERE id = 1; SELECT test, changes FROM {} WHERE id = 1",
+        crate::schema::STATE_TABLE
+    )
+}

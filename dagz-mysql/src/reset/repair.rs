@@ -1,0 +1,124 @@
+//! Undoes what the probe found, in one batch.
+//!
+//! [`plan`] turns [`Findings`] into statements, or says that only a new copy of the database will
+//! do. Rows are deleted, in one transaction; `TRUNCATE`, which takes milliseconds on InnoDB however
+//! little there is, is for tables where it is the cheaper way: those with many rows, those whose
+//! counter has to be set back, and those whose triggers must not run.
+
+use std::collections::HashSet;
+
+use super::{
+    baseline::Start,
+    probe::{Findings, Probe, TableStart},
+};
+use crate::{server::Flavour, sql};
+
+/// From this many rows on, giving a table new files is faster than deleting its rows.
+pub(super) const TRUNCATE_FROM: u64 = 2_000;
+
+/// What to do about the findings.
+pub(super) enum Plan {
+    Batch(Batch),
+    /// Make the database anew, for this reason.
+    Rebuild(String),
+}
+
+/// Statements that undo it.
+#[derive(Default)]
+pub(super) struct Batch {
+    pub(super) statements: Vec<String>,
+    /// For each statement that deletes a bounded number of rows, which one, and of which table.
+    pub(super) bounded: Vec<(usize, usize)>,
+    /// How many of them the server counts as changes of a schema.
+    pub(super) changes: i64,
+    /// Whether triggers of the user's may have run, which may have written anything.
+    pub(super) has_side_effects: bool,
+}
+
+/// Decides what undoes `findings`; `large` are the tables that were too large before.
+pub(super) fn plan(
+    flavour: Flavour,
+    start: &Start,
+    probe: &Probe,
+    findings: &Findings,
+    large: &HashSet<usize>,
+) -> Plan {
+    let mut batch = Batch::default();
+    let (mut truncated, mut deleted, mut restored) = (Vec::new(), Vec::new(), Vec::new());
+    let mut set_back: Vec<_> = findings.counters.clone();
+    for index in &findings.tables {
+        let table = &probe.tables[*index];
+        if table.is_versioned {
+            return Plan::Rebuild(format!("table {} keeps what was in it", table.quoted));
+        }
+        let is_empty = table.start == TableStart::Empty;
+        let sets_counter_back = flavour == Flavour::MariaDb
+            && is_empty
+            && table.counter == Some(1)
+            && set_back.contains(index);
+        if table.has_delete_trigger || large.contains(index) || sets_counter_back {
+            truncated.push(*index);
+            if table.counter == Some(1) && is_empty {
+                set_back.retain(|other| other != index);
+            }
+        } else {
+            deleted.push(*index);
+        }
+        if !is_empty {
+            restored.push(*index);
+        }
+    }
+    // It ends a transaction, so it comes before there is one.
+    for index in truncated {
+        let statement = format!("TRUNCATE TABLE {}", probe.tables[index].quoted);
+        batch.statements.push(statement);
+    }
+    batch.statements.push("START TRANSACTION".to_owned());
+    for index in deleted {
+        let table = &probe.tables[index];
+        if table.start == TableStart::Empty {
+            batch.bounded.push((batch.statements.len(), index));
+            batch.statements.push(format!(
+                "DELETE FROM {} LIMIT {TRUNCATE_FROM}",
+                table.quoted
+            ));
+        } else {
+            batch
+                .statements
+                .push(format!("DELETE FROM {}", table.quoted));
+        }
+    }
+    for index in restored {
+        let table = &probe.tables[index];
+        let TableStart::Rows { columns, .. } = &table.start else {
+            continue;
+        };
+        let columns: Vec<_> = columns.iter().map(|name| sql::identifier(name)).collect();
+        let columns = columns.join(", ");
+        batch.statements.push(format!(
+            "INSERT INTO {} ({columns}) SELECT {columns} FROM {}",
+            table.quoted,
+            sql::qualified(&start.rows_in, &table.name)
+        ));
+        batch.has_side_effects |= table.has_insert_trigger;
+    }
+    batch.statements.push("COMMIT".to_owned());
+    for index in set_back {
+        let table = &probe.tables[index];
+        if let Some(counter) = table.counter {
+            let statement = format!("ALTER TABLE {} AUTO_INCREMENT = {counter}", table.quoted);
+            batch.statements.push(statement);
+            batch.changes += 1;
+        }
+    }
+    for index in &findings.sequences {
+        let sequence = &probe.sequences[*index];
+        let statement = format!(
+            "ALTER SEQUENCE {} RESTART {}",
+            sequence.quoted, sequence.next
+        );
+        batch.statements.push(statement);
+        batch.changes += 1;
+    }
+    Plan::Batch(batch)
+}

@@ -1,0 +1,311 @@
+//! Sessions that earlier tests left behind, and how they end.
+//!
+//! A transaction that is open elsewhere is invisible to the reset, and its rows appear when it
+//! commits, in the next test. So the reset first makes sure that no other session holds a lock on
+//! any of the tables, which is what an open transaction does that read or wrote them: MySQL tells
+//! so, in `performance_schema`; elsewhere the tables are locked for the time of looking.
+//! (`INNODB_TRX` will not do: the server answers from a copy that may be old.) Where somebody
+//! does, [`end`] waits a bounded time, names the culprit, and ends it.
+
+use std::time::{Duration, Instant};
+
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    event::{self, Event},
+};
+use mysql_async::{Conn, prelude::Queryable as _};
+
+use super::lock;
+use crate::{
+    batch::{self, column, text},
+    driver, error,
+    error::code,
+    server::{Facts, Flavour},
+    sql,
+};
+
+/// How long a session that was told to end may take.
+const ENDING: Duration = Duration::from_secs(5);
+
+/// How it is found out whether others hold locks on these tables.
+#[derive(Clone, Debug)]
+pub(super) enum Watch {
+    /// A statement that answers with a number, 0 for nobody.
+    Ask(String),
+    /// A statement that takes the locks, and fails if it cannot.
+    Take(String),
+}
+
+impl Watch {
+    pub(super) fn new(facts: &Facts, database: &str, tables: &[String]) -> Self {
+        if facts.shows_locks {
+            return Self::Ask(format!("SELECT COUNT(*) {}", holders(database)));
+        }
+        let locks: Vec<_> = tables
+            .iter()
+            .map(|table| format!("{table} WRITE"))
+            .collect();
+        // MySQL has no such word; its sessions wait for the shortest time that it knows, a second.
+        let at_once = match facts.flavour {
+            Flavour::MariaDb => " NOWAIT",
+            Flavour::MySql => "",
+        };
+        Self::Take(match locks.is_empty() {
+            true => "DO 0".to_owned(),
+            false => format!("LOCK TABLES {}{at_once}", locks.join(", ")),
+        })
+    }
+
+    async fn is_free(&self, conn: &mut Conn) -> Result<bool, mysql_async::Error> {
+        match self {
+            Self::Ask(statement) => {
+                let holders: Option<u64> = conn.query_first(statement).await?;
+                Ok(holders == Some(0))
+            }
+            Self::Take(statement) => match conn.query_drop(statement).await {
+                Ok(()) => conn.query_drop("UNLOCK TABLES").await.map(|()| true),
+                Err(error) if error::is_busy(&error) => Ok(false),
+                Err(error) => Err(error),
+            },
+        }
+    }
+}
+
+/// The locks that other sessions hold on tables of `database`.
+fn holders(database: &str) -> String {
+    format!(
+        "FROM performance_schema.metadata_locks l WHERE l.OBJECT_TYPE = 'TABLE' AND l.OBJECT_SCHEMA = {} \
+         AND l.OWNER_THREAD_ID <> PS_CURRENT_THREAD_ID() AND l.LOCK_STATUS = 'GRANTED'",
+        sql::literal(database)
+    )
+}
+
+struct Session {
+    id: u64,
+    user: String,
+    /// Which test opened it, if it says so.
+    test: Option<String>,
+    seconds: i64,
+    query: Option<String>,
+}
+
+impl Session {
+    /// For people: who it is, and what it was doing; `last` is the test that used the database
+    /// before.
+    fn describe(&self, last: Option<&str>) -> String {
+        let Self {
+            id,
+            user,
+            test,
+            seconds,
+            query,
+        } = self;
+        let test = match (test.as_deref(), last) {
+            (Some(test), _) => format!(", opened by `{test}`,"),
+            (None, Some(last)) => format!(", left by `{last}`,"),
+            (None, None) => String::new(),
+        };
+        let query = query
+            .as_ref()
+            .map_or_else(String::new, |query| format!(", last doing `{query}`"));
+        format!("session {id} of user `{user}`{test} holds locks since {seconds} s{query}")
+    }
+}
+
+/// What is known of those who may be in the way.
+pub(super) struct Suspects<'a> {
+    pub(super) facts: &'a Facts,
+    pub(super) watch: &'a Watch,
+    /// The test that used the database before this one.
+    pub(super) last: Option<&'a str>,
+    /// Whether that was this very test, whose sessions are its own business.
+    pub(super) are_own: bool,
+    /// dagz's own idle sessions.
+    pub(super) spared: &'a [u32],
+}
+
+/// Ends the sessions of earlier tests that hold locks in the database of `target`, giving them
+/// `patience` to end by themselves.
+pub(super) async fn end(
+    conn: &mut Conn,
+    target: &Target,
+    suspects: &Suspects<'_>,
+    patience: Duration,
+) -> Result<()> {
+    let database = target.name();
+    let started = Instant::now();
+    let mut told: Vec<u64> = Vec::new();
+    let mut pause = Duration::from_millis(1);
+    loop {
+        let is_free = suspects.watch.is_free(conn).await;
+        // What is not there any more is not locked; the next look says so better.
+        if is_free.as_ref().is_err_and(error::is_shape_changed) {
+            return Ok(());
+        }
+        let is_free = is_free.map_err(|error| cannot_list(database, error))?;
+        if is_free {
+            return Ok(());
+        }
+        if started.elapsed() >= patience {
+            let sessions = list(conn, suspects.facts, database, true).await?;
+            let sessions: Vec<_> = sessions
+                .into_iter()
+                .filter(|session| {
+                    !suspects
+                        .spared
+                        .iter()
+                        .any(|id| u64::from(*id) == session.id)
+                })
+                .collect();
+            if let Some(error) = hopeless(&sessions, target, suspects, started, patience) {
+                return Err(error);
+            }
+            let new: Vec<_> = sessions
+                .iter()
+                .filter(|session| !told.contains(&session.id))
+                .collect();
+            if !new.is_empty() {
+                leaked(target, &new, suspects.last);
+            }
+            for session in new {
+                told.push(session.id);
+                kill(conn, session, database).await?;
+            }
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_millis(20));
+    }
+}
+
+/// The error where there is nobody to end, or nobody who would.
+fn hopeless(
+    sessions: &[Session],
+    target: &Target,
+    suspects: &Suspects<'_>,
+    started: Instant,
+    patience: Duration,
+) -> Option<Error> {
+    let database = target.name();
+    let message = match sessions.first() {
+        Some(session) if suspects.are_own => format!(
+            "cannot reset database `{database}` in the middle of a test that has a transaction open in it: {}; commit it first",
+            session.describe(suspects.last)
+        ),
+        Some(session) if started.elapsed() > patience + ENDING => format!(
+            "{} in database `{database}`, and does not end though it was told to",
+            session.describe(suspects.last)
+        ),
+        None if started.elapsed() > patience + ENDING => format!(
+            "somebody holds locks on tables of database `{database}`, and no session that this user may see is in it: look at `SHOW PROCESSLIST` and `XA RECOVER` with more rights"
+        ),
+        _ => return None,
+    };
+    Some(Error::new(ErrorKind::InUse, message))
+}
+
+/// The sessions that are in `database`, or of which the server tells that they hold locks there.
+async fn list(
+    conn: &mut Conn,
+    facts: &Facts,
+    database: &str,
+    has_holder: bool,
+) -> Result<Vec<Session>> {
+    let literal = sql::literal(database);
+    let key = sql::literal(&lock::key("use", database));
+    let mut statements = if facts.shows_locks {
+        format!(
+            "SELECT t.PROCESSLIST_ID, t.PROCESSLIST_USER, {literal}, t.PROCESSLIST_TIME, \
+                    LEFT(COALESCE(t.PROCESSLIST_INFO, s.SQL_TEXT), 200), a.ATTR_VALUE \
+             FROM (SELECT DISTINCT l.OWNER_THREAD_ID AS id {}) h \
+             JOIN performance_schema.threads t ON t.THREAD_ID = h.id \
+             LEFT JOIN performance_schema.events_statements_current s ON s.THREAD_ID = h.id AND s.NESTING_EVENT_ID IS NULL \
+             LEFT JOIN performance_schema.session_connect_attrs a \
+                    ON a.PROCESSLIST_ID = t.PROCESSLIST_ID AND a.ATTR_NAME = 'program_name'",
+            holders(database)
+        )
+    } else {
+        String::new()
+    };
+    if !facts.shows_locks || !has_holder {
+        if !statements.is_empty() {
+            statements.push(';');
+        }
+        statements.push_str(&format!(
+            "SELECT ID, USER, DB, TIME, LEFT(INFO, 200), NULL FROM information_schema.PROCESSLIST \
+             WHERE DB = {literal} AND ID <> CONNECTION_ID() AND ID <> COALESCE(IS_USED_LOCK({key}), 0)"
+        ));
+    }
+    let outcomes = batch::run(conn, &statements)
+        .await
+        .map_err(|stopped| cannot_list(database, stopped.error))?;
+    Ok(outcomes
+        .iter()
+        .flat_map(|outcome| &outcome.rows)
+        .filter(|row| text(row, 2).as_deref() == Some(database))
+        .map(|row| Session {
+            id: column(row, 0).unwrap_or_default(),
+            user: text(row, 1).unwrap_or_default(),
+            seconds: column(row, 3).unwrap_or_default(),
+            query: text(row, 4),
+            test: text(row, 5),
+        })
+        .collect())
+}
+
+async fn kill(conn: &mut Conn, session: &Session, database: &str) -> Result<()> {
+    match conn.query_drop(format!("KILL {}", session.id)).await {
+        Ok(()) => Ok(()),
+        Err(error) if error::has_code(&error, code::NO_SUCH_THREAD) => Ok(()),
+        Err(error) => Err(error::statement(
+            ErrorKind::Prepare,
+            format!(
+                "{} in database `{database}`, and dagz's user may not end it: `GRANT CONNECTION_ADMIN ON *.*` (MySQL) or `GRANT CONNECTION ADMIN ON *.*` (MariaDB) to that user, or let tests use its account",
+                session.describe(None)
+            ),
+            error,
+        )),
+    }
+}
+
+/// Ends all sessions in `database`, which is about to be dropped, but the one that holds its lock.
+pub(crate) async fn end_all(conn: &mut Conn, facts: &Facts, database: &str) -> Result<()> {
+    for session in list(conn, facts, database, false).await? {
+        tracing::debug!(
+            target: "dagz",
+            database,
+            session = session.id,
+            "a session in a database that is to be dropped is ended"
+        );
+        kill(conn, &session, database).await?;
+    }
+    Ok(())
+}
+
+fn cannot_list(database: &str, error: mysql_async::Error) -> Error {
+    error::statement(
+        ErrorKind::Prepare,
+        format!("cannot list the sessions in database `{database}`"),
+        error,
+    )
+}
+
+fn leaked(target: &Target, sessions: &[&Session], last: Option<&str>) {
+    let described: Vec<_> = sessions
+        .iter()
+        .enumerate()
+        // One name is enough of the test that left them all.
+        .map(|(index, session)| session.describe(last.filter(|_| index == 0)))
+        .collect();
+    let what = format!(
+        "{} in database `{}`; {} ended",
+        described.join("; "),
+        target.name(),
+        if sessions.len() == 1 {
+            "it is"
+        } else {
+            "they are"
+        }
+    );
+    event::warn(Some(driver::NAME), &what);
+    Event::new("leak").target(target).detail(what).record();
+}

@@ -1,0 +1,346 @@
+//! The schema of a database as the server spells it: read, compared, and made again elsewhere.
+//!
+//! [`Schema::read`] asks for the definition of every object, in two round trips. `provision/clone.rs`
+//! runs the definitions in another database, and `reset` compares their [fingerprint](Schema::fingerprint)
+//! where a definition may have changed. dagz's own tables are none of it.
+
+use mysql_async::{Conn, Row};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    batch::{self, Stopped, text},
+    sql,
+};
+
+/// The tables by which dagz knows a database of its own.
+pub(crate) const OWN_TABLES: [&str; 2] = [STAMP_TABLE, STATE_TABLE];
+
+/// Whose the database is, and what it holds at the start.
+pub(crate) const STAMP_TABLE: &str = "dagz_stamp";
+
+/// Who used the database last.
+pub(crate) const STATE_TABLE: &str = "dagz_state";
+
+/// What kind of object it is, in the order in which they can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Kind {
+    Sequence,
+    Table,
+    /// A table that keeps former rows.
+    VersionedTable,
+    /// With the word that comes after `SHOW CREATE`.
+    Routine(&'static str),
+    View,
+    Trigger,
+    Event,
+}
+
+impl Kind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Sequence => "SEQUENCE",
+            Self::Table | Self::VersionedTable => "TABLE",
+            Self::Routine(word) => word,
+            Self::View => "VIEW",
+            Self::Trigger => "TRIGGER",
+            Self::Event => "EVENT",
+        }
+    }
+
+    pub(crate) fn is_table(self) -> bool {
+        matches!(self, Self::Table | Self::VersionedTable)
+    }
+
+    /// Where `SHOW CREATE` has the definition, and what it was made under: the `sql_mode`, the
+    /// client's character set, the collation, the time zone.
+    fn columns(self) -> (usize, [Option<usize>; 4]) {
+        match self {
+            Self::Sequence | Self::Table | Self::VersionedTable => (1, [None; 4]),
+            Self::View => (1, [None, Some(2), Some(3), None]),
+            Self::Routine(_) | Self::Trigger => (2, [Some(1), Some(3), Some(4), None]),
+            Self::Event => (3, [Some(1), Some(4), Some(5), Some(2)]),
+        }
+    }
+}
+
+/// One object, and the settings that its definition depends on.
+#[derive(Clone, Debug)]
+pub(crate) struct Object {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    /// The statement that makes it, as the server tells it; none where the user may not see it.
+    pub(crate) create: Option<String>,
+    pub(crate) sql_mode: Option<String>,
+    pub(crate) client: Option<String>,
+    pub(crate) collation: Option<String>,
+    pub(crate) time_zone: Option<String>,
+}
+
+/// What code of the user's runs when a table's rows change.
+#[derive(Clone, Debug)]
+pub(crate) struct Trigger {
+    pub(crate) table: String,
+    pub(crate) is_on_insert: bool,
+    pub(crate) is_on_delete: bool,
+}
+
+/// All objects of a database, in an order in which they can be made.
+#[derive(Clone, Debug)]
+pub(crate) struct Schema {
+    pub(crate) database: String,
+    pub(crate) charset: String,
+    pub(crate) collation: String,
+    pub(crate) objects: Vec<Object>,
+    pub(crate) triggers: Vec<Trigger>,
+    /// The events that the server's scheduler may run.
+    pub(crate) enabled_events: Vec<String>,
+}
+
+impl Schema {
+    /// Reads the schema of `database`, in which the session is afterwards.
+    pub(crate) async fn read(conn: &mut Conn, database: &str) -> Result<Self, mysql_async::Error> {
+        let names = format!(
+            "USE {}; SELECT @@character_set_database, @@collation_database; SHOW FULL TABLES; \
+             SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES \
+             WHERE ROUTINE_SCHEMA = {} ORDER BY ROUTINE_TYPE, ROUTINE_NAME; \
+             SHOW TRIGGERS; SHOW EVENTS",
+            sql::identifier(database),
+            sql::literal(database),
+        );
+        let results = run(conn, &names).await?;
+        let mut results = results.iter().map(Vec::as_slice);
+        let mut next = || results.next().unwrap_or_default();
+        next();
+        let defaults = next().first();
+        let (mut kinds, mut triggers, mut enabled_events) = (Vec::new(), Vec::new(), Vec::new());
+        for row in next() {
+            let (name, kind) = (text(row, 0).unwrap_or_default(), text(row, 1));
+            let kind = match kind.as_deref() {
+                Some("VIEW") => Kind::View,
+                Some("SEQUENCE") => Kind::Sequence,
+                Some("SYSTEM VERSIONED") => Kind::VersionedTable,
+                // A session's own, and none of the database's.
+                Some(kind) if kind.starts_with("TEMPORARY") => continue,
+                _ => Kind::Table,
+            };
+            if !OWN_TABLES.contains(&&*name) {
+                kinds.push((kind, name));
+            }
+        }
+        for row in next() {
+            // The server compares names of databases without minding capitals here.
+            if text(row, 0).as_deref() == Some(database) {
+                let word = match text(row, 2).as_deref() {
+                    Some("PROCEDURE") => "PROCEDURE",
+                    Some("PACKAGE") => "PACKAGE",
+                    Some("PACKAGE BODY") => "PACKAGE BODY",
+                    _ => "FUNCTION",
+                };
+                kinds.push((Kind::Routine(word), text(row, 1).unwrap_or_default()));
+            }
+        }
+        for row in next() {
+            let event = text(row, 1).unwrap_or_default();
+            triggers.push(Trigger {
+                table: text(row, 2).unwrap_or_default(),
+                is_on_insert: event.contains("INSERT"),
+                is_on_delete: event.contains("DELETE"),
+            });
+            kinds.push((Kind::Trigger, text(row, 0).unwrap_or_default()));
+        }
+        for row in next() {
+            let name = text(row, 1).unwrap_or_default();
+            if named(row, "Status").as_deref() == Some("ENABLED") {
+                enabled_events.push(name.clone());
+            }
+            kinds.push((Kind::Event, name));
+        }
+        // Stable: the triggers of one table stay in the order in which they fire.
+        kinds.sort_by_key(|(kind, _)| *kind);
+        let of = |index| {
+            defaults
+                .and_then(|row| text(row, index))
+                .unwrap_or_default()
+        };
+        let (charset, collation) = (of(0), of(1));
+        Ok(Self {
+            database: database.to_owned(),
+            charset,
+            collation,
+            objects: definitions(conn, kinds).await?,
+            triggers,
+            enabled_events,
+        })
+    }
+
+    pub(crate) fn of_kind(&self, wanted: impl Fn(Kind) -> bool) -> impl Iterator<Item = &Object> {
+        self.objects
+            .iter()
+            .filter(move |object| wanted(object.kind))
+    }
+
+    /// The same for two databases whose objects are defined alike, wherever their counters stand.
+    pub(crate) fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        let mut add = |part: &str| {
+            hash.update(part.len().to_be_bytes());
+            hash.update(part);
+        };
+        add(&self.charset);
+        add(&self.collation);
+        for object in &self.objects {
+            let Object {
+                kind,
+                name,
+                sql_mode,
+                client,
+                collation,
+                time_zone,
+                ..
+            } = object;
+            add(kind.word());
+            add(name);
+            add(&self.definition(object).unwrap_or_default());
+            for setting in [sql_mode, client, collation, time_zone] {
+                add(setting.as_deref().unwrap_or_default());
+            }
+        }
+        hash.finalize()
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
+    }
+
+    /// The statement that makes `object`, without its counter and the name of this database: the
+    /// server qualifies the sequences and functions that others use, as it does nothing else.
+    pub(crate) fn definition(&self, object: &Object) -> Option<String> {
+        let create = self.definition_with_counter(object)?;
+        Some(match object.kind.is_table() {
+            true => without_counter(&create).0,
+            false => create,
+        })
+    }
+
+    /// [`definition`](Self::definition), and for a table where its counter stands.
+    pub(crate) fn definition_with_counter(&self, object: &Object) -> Option<String> {
+        let mut create = object.create.clone()?;
+        let qualifies = |kind| matches!(kind, Kind::Sequence | Kind::Routine(_));
+        for other in self.of_kind(qualifies) {
+            create = create.replace(
+                &sql::qualified(&self.database, &other.name),
+                &sql::identifier(&other.name),
+            );
+        }
+        Some(create)
+    }
+
+    /// Where the counter of `table` stands; `None` where it has none or never used it.
+    pub(crate) fn counter(&self, table: &Object) -> Option<u64> {
+        without_counter(table.create.as_deref()?).1
+    }
+}
+
+/// The definitions of the objects of these names.
+async fn definitions(
+    conn: &mut Conn,
+    kinds: Vec<(Kind, String)>,
+) -> Result<Vec<Object>, mysql_async::Error> {
+    if kinds.is_empty() {
+        return Ok(Vec::new());
+    }
+    let statements: Vec<_> = kinds
+        .iter()
+        .map(|(kind, name)| format!("SHOW CREATE {} {}", kind.word(), sql::identifier(name)))
+        .collect();
+    let results = run(conn, &statements.join(";")).await?;
+    Ok(kinds
+        .into_iter()
+        .zip(results)
+        .map(|((kind, name), rows)| {
+            let (create, settings) = kind.columns();
+            let row = rows.first();
+            let at = |index| row.and_then(|row| text(row, index));
+            let [sql_mode, client, collation, time_zone] =
+                settings.map(|column| column.and_then(at));
+            Object {
+                kind,
+                name,
+                create: at(create),
+                sql_mode,
+                client,
+                collation,
+                time_zone,
+            }
+        })
+        .collect())
+}
+
+async fn run(conn: &mut Conn, text: &str) -> Result<Vec<Vec<Row>>, mysql_async::Error> {
+    match batch::run(conn, text).await {
+        Ok(outcomes) => Ok(outcomes.into_iter().map(|outcome| outcome.rows).collect()),
+        Err(Stopped { error, .. }) => Err(error),
+    }
+}
+
+fn named(row: &Row, name: &str) -> Option<String> {
+    let index = row
+        .columns_ref()
+        .iter()
+        .position(|column| column.name_str() == name)?;
+    text(row, index)
+}
+
+/// A table's definition without ` AUTO_INCREMENT=…`, and the number there.
+fn without_counter(create: &str) -> (String, Option<u64>) {
+    const COUNTER: &str = " AUTO_INCREMENT=";
+    // Options come after the columns; a comment among them may hold any text.
+    let options = create.rfind("\n) ").unwrap_or(create.len());
+    let end = create[options..]
+        .find(" COMMENT=")
+        .map_or(create.len(), |at| options + at);
+    let Some(at) = create[options..end].find(COUNTER) else {
+        return (create.to_owned(), None);
+    };
+    let start = options + at;
+    let digits = &create[start + COUNTER.len()..];
+    let length = digits
+        .find(|character: char| !character.is_ascii_digit())
+        .unwrap_or(digits.len());
+    let rest = &digits[length..];
+    (
+        format!("{}{rest}", &create[..start]),
+        digits[..length].parse().ok(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_taken_out_and_nothing_else() {
+        for (create, expected, counter) in [
+            (
+                "CREATE TABLE `t` (\n  `a` int COMMENT ' AUTO_INCREMENT=3'\n) ENGINE=InnoDB AUTO_INCREMENT=12 DEFAULT CHARSET=utf8mb4 COMMENT='x'",
+                "CREATE TABLE `t` (\n  `a` int COMMENT ' AUTO_INCREMENT=3'\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COMMENT='x'",
+                Some(12),
+            ),
+            (
+                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB COMMENT=' AUTO_INCREMENT=4'",
+                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB COMMENT=' AUTO_INCREMENT=4'",
+                None,
+            ),
+            (
+                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB AUTO_INCREMENT=5\n PARTITION BY HASH (`a`)\n(PARTITION `p` ENGINE = InnoDB)",
+                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB\n PARTITION BY HASH (`a`)\n(PARTITION `p` ENGINE = InnoDB)",
+                Some(5),
+            ),
+        ] {
+            assert_eq!(
+                without_counter(create),
+                (expected.to_owned(), counter),
+                "{create}"
+            );
+        }
+    }
+}
