@@ -2,7 +2,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use dagz_core::{DbConfig as _, ErrorKind};
 use dagz_redis::{Driver, adopt, databases, remove};
@@ -196,6 +196,30 @@ fn another_run_is_told_who_has_the_database() {
         assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
         site.driver.release(&site.target).await;
         other.prepare(&site.target).await.unwrap();
+        other.release(&site.target).await;
+    });
+}
+
+#[test]
+fn another_run_is_waited_for_as_long_as_configured() {
+    let patient = |config: dagz_redis::Config| config.lock_timeout(Duration::from_millis(1_500));
+    at_site("patient", patient, async |site| {
+        site.init().await;
+        let other = Driver::new(site.config.clone());
+        let began = Instant::now();
+        let (waited, ()) = tokio::join!(other.prepare(&site.target), async {
+            // Longer than a few tries take.
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
+            site.driver.release(&site.target).await;
+        });
+        waited.unwrap_or_else(|error| panic!("{}", error.report()));
+        assert!(began.elapsed() > Duration::from_millis(1_050));
+        let error = site.driver.prepare(&site.target).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
+        assert!(
+            error.to_string().contains("another run is using"),
+            "{error}"
+        );
         other.release(&site.target).await;
     });
 }

@@ -128,14 +128,14 @@ impl Owner {
                 "it is not complete; run the test again".to_owned()
             }
             Self::Foreign(project) => format!(
-                "it belongs to dagz project `{project}`; set `DAGZ_PROJECT` to that if it is this very project, or give this one other indices by `Config::first_index`"
+                "it belongs to dagz project `{project}`; set `DAGZ_PROJECT` to that if it is this very project, give this one other indices by `Config::first_index`, or have the other's given back (`dagz::redis::remove`)"
             ),
             Self::Later => format!(
                 "its stamp is not of this version of dagz; update dagz, or remove the key `{}` from the last database",
                 key(index)
             ),
             Self::Unstamped => format!(
-                "dagz did not create it, and it holds keys; move the workers elsewhere by `Config::first_index`, empty it (`redis-cli -n {index} FLUSHDB`), or hand it over by `dagz::redis::adopt`"
+                "dagz did not create it, and it holds keys; move the workers elsewhere by `Config::first_index`, empty it (`redis-cli -n {index} FLUSHDB`), or hand it over by `dagz::redis::adopt`; where a test ran `FLUSHALL`, that took dagz's stamp away, and `Config::private_servers` is for such tests"
             ),
         };
         Error::new(

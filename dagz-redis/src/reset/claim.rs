@@ -41,7 +41,8 @@ impl Keeper {
         let index = self.index;
         let has_init = driver.config().worker_init.is_some();
         let mut wait = Wait::new(driver.config().lock_timeout);
-        for _ in 0..TRIES {
+        let mut tries = 0;
+        while tries < TRIES {
             let (seen, is_fresh) = self.seen().await?;
             let owner = self.owner(target, &seen);
             if !owner.is_ours() && owner != Owner::Vacant {
@@ -81,6 +82,7 @@ impl Keeper {
             }
             if let Some(None) = recorded {
                 // Recorded anew meanwhile, and the stamp with it.
+                tries += 1;
                 continue;
             }
             let recorded = recorded.flatten();
@@ -107,6 +109,7 @@ impl Keeper {
                 .await?;
             if !done.is_done {
                 self.baseline = recorded;
+                tries += 1;
                 continue;
             }
             self.holds = true;
