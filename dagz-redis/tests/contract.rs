@@ -4,6 +4,7 @@
 //! dagz-redis` sets it for a server of its own. The cases are `dagz-testkit`'s; what only Redis has is
 //! tested beside this file.
 
+#[expect(dead_code, reason = "the contract needs a part of it")]
 #[path = "support/blocks.rs"]
 mod blocks;
 

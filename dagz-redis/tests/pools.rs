@@ -16,10 +16,7 @@ type Hooked = fn(PoolBuilder, Hook) -> PoolBuilder;
 
 fn block() -> Block {
     static BLOCK: OnceLock<Block> = OnceLock::new();
-    *BLOCK.get_or_init(|| {
-        let name = format!("pools-{}", std::process::id());
-        Block::of(&url(), &name).expect("a block becomes free")
-    })
+    *BLOCK.get_or_init(|| Block::of_this_process(&url()).expect("a block becomes free"))
 }
 
 fn enter(test: &str) -> ScopeGuard {

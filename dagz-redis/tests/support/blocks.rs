@@ -6,7 +6,7 @@
 //! databases, as that of `cargo xtask services` has.
 
 use std::{
-    thread,
+    process, thread,
     time::{Duration, Instant},
 };
 
@@ -30,8 +30,11 @@ const COUNT: i64 = 28;
 /// Where the list is: the last database but one. The last one is where dagz keeps its books.
 const LIST: i64 = 1_022;
 
-/// How long a block may be used, in seconds.
-const LIFE: i64 = 900;
+/// How long a block may be used that is given back, in seconds.
+const LIFE: i64 = 600;
+
+/// How long one may be used that nobody gives back: a test binary keeps it in a static.
+const BRIEF_LIFE: i64 = 60;
 
 /// Cleans the block `k`.
 const CLEAN: &str = "local function clean(k) \
@@ -63,9 +66,18 @@ pub(crate) struct Block {
 impl Block {
     /// The block of `name`, clean when it is taken first. Waits for a free one.
     pub(crate) fn of(url: &str, name: &str) -> Result<Self> {
+        Self::taken(url, name, LIFE)
+    }
+
+    /// A block for the tests of this process, which have ended soon.
+    pub(crate) fn of_this_process(url: &str) -> Result<Self> {
+        Self::taken(url, &format!("process {}", process::id()), BRIEF_LIFE)
+    }
+
+    fn taken(url: &str, name: &str, life: i64) -> Result<Self> {
         let deadline = Instant::now() + Duration::from_secs(120);
         loop {
-            if let Some(number) = run(url, TAKE, name)? {
+            if let Some(number) = run(url, TAKE, name, life)? {
                 let number: i64 = number.parse().context("the list of blocks is spoilt")?;
                 return Ok(Self {
                     first: START + number * WIDTH,
@@ -87,7 +99,7 @@ impl Block {
 
     /// Cleans the block of `name`, and gives it back.
     pub(crate) fn give_back(url: &str, name: &str) -> Result<()> {
-        run(url, GIVE_BACK, name).map(drop)
+        run(url, GIVE_BACK, name, 0).map(drop)
     }
 
     /// The base indices.
@@ -106,7 +118,7 @@ impl Block {
     }
 }
 
-fn run(url: &str, script: &str, name: &str) -> Result<Option<String>> {
+fn run(url: &str, script: &str, name: &str, life: i64) -> Result<Option<String>> {
     let mut connection = redis::Client::open(url)?
         .get_connection_with_timeout(Duration::from_secs(5))
         .context("the Redis server does not answer")?;
@@ -122,7 +134,7 @@ fn run(url: &str, script: &str, name: &str) -> Result<Option<String>> {
         .arg(START)
         .arg(WIDTH)
         .arg(LIST)
-        .arg(LIFE)
+        .arg(life)
         .query(&mut connection)?;
     Ok(number)
 }
