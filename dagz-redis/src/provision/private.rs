@@ -5,6 +5,8 @@
 //! that ends, and nothing has to be cleaned up. A record in the state directory tells the address to the
 //! child processes of a test, and to nobody else.
 
+mod record;
+
 use std::{
     collections::HashMap,
     env, fmt, fs,
@@ -17,12 +19,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dagz_core::{Endpoint, Error, ErrorKind, Result, Settings, Target, Worker, event::Event, name};
+use dagz_core::{Endpoint, Error, ErrorKind, Result, Target, Worker, event::Event};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
-use serde::{Deserialize, Serialize};
 use tempfile::NamedTempFile;
 use tokio::sync::OnceCell;
 
+use self::record::{Record, folder, path};
 use crate::{
     reset::Whole,
     route,
@@ -140,22 +142,6 @@ impl Drop for Started {
     }
 }
 
-/// Where a test's private server is, for the test's child processes.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    tag: String,
-    worker: u32,
-    host: String,
-    port: u16,
-    password: String,
-}
-
-impl Record {
-    fn info(&self) -> Result<ConnectionInfo> {
-        info(&self.host, self.port, &self.password)
-    }
-}
-
 impl Fleet {
     /// No server yet; each will have room for `bases` and the books.
     pub(crate) fn new(servers: PrivateServers, bases: &[i64]) -> Self {
@@ -188,7 +174,7 @@ impl Fleet {
         };
         if own.is_none()
             && !again
-            && let Some(record) = record(&path).filter(|record| record.tag == tag)
+            && let Some(record) = record::read(&path).filter(|record| record.tag == tag)
         {
             // That of the test of which this process is a child.
             return Ok((Server::new(&record.info()?), None));
@@ -219,7 +205,7 @@ impl Fleet {
     ) -> Result<ConnectionInfo> {
         let path = path(target.worker(), target.endpoint())?;
         let tag = route::tag(target);
-        let record = record(&path).filter(|record| record.tag == tag);
+        let record = record::read(&path).filter(|record| record.tag == tag);
         let private = match record {
             Some(record) => record.info()?,
             None => self
@@ -259,7 +245,7 @@ impl Fleet {
         }
         let records = fs::read_dir(folder().ok()?).ok()?;
         records
-            .filter_map(|entry| record(&entry.ok()?.path()))
+            .filter_map(|entry| record::read(&entry.ok()?.path()))
             .find(|record| record.info().is_ok_and(|at| at.addr() == info.addr()))
             .map(|record| Worker::new(record.worker))
     }
@@ -363,12 +349,7 @@ impl Fleet {
             port: *port,
             password: own.password.clone(),
         };
-        // Only its owner may read such a file.
-        let written = NamedTempFile::new_in(folder()?).and_then(|mut file| {
-            file.write_all(serde_json::to_string(&record)?.as_bytes())?;
-            file.persist(path).map_err(|error| error.error)
-        });
-        written.map_err(|error| unwritten(path, error))?;
+        record.write(path)?;
         recorded.insert(path.to_owned(), mark);
         Ok(())
     }
@@ -398,31 +379,6 @@ fn info(host: &str, port: u16, password: &str) -> Result<ConnectionInfo> {
         .with_source(error)
     })?;
     Ok(info.set_redis_settings(settings))
-}
-
-fn folder() -> Result<PathBuf> {
-    let folder = Settings::current()?.state_dir().join("redis");
-    fs::create_dir_all(&folder).map_err(|error| unwritten(&folder, error))?;
-    Ok(folder)
-}
-
-fn path(worker: Worker, endpoint: &Endpoint) -> Result<PathBuf> {
-    Ok(folder()?.join(format!("{worker}-{}.json", name::short_hash(endpoint.id()))))
-}
-
-fn record(path: &Path) -> Option<Record> {
-    serde_json::from_str(&fs::read_to_string(path).ok()?).ok()
-}
-
-fn unwritten(path: &Path, error: std::io::Error) -> Error {
-    Error::new(
-        ErrorKind::Io,
-        format!(
-            "writing `{}` failed; check its permissions, or point `DAGZ_STATE_DIR` elsewhere",
-            path.display()
-        ),
-    )
-    .with_source(error)
 }
 
 /// A password that nobody guesses within the life of a test.
