@@ -115,6 +115,10 @@ pub use dagz_macros::setup;
 #[doc(inline)]
 pub use dagz_postgres as postgres;
 
+#[cfg(feature = "mysql")]
+#[doc(inline)]
+pub use dagz_mysql as mysql;
+
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use dagz_redis as redis;

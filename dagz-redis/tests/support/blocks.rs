@@ -21,11 +21,12 @@ const WORKERS: i64 = 8;
 /// How many indices a block has.
 const WIDTH: i64 = BASES + WORKERS * BASES;
 
-/// Where the first block begins: whoever looks at the server looks at its first databases.
-const START: i64 = 4;
+/// Where the first block begins: the first databases are those of the workspace's example, and of whoever looks at the
+/// server.
+const START: i64 = 64;
 
 /// How many blocks there are.
-const COUNT: i64 = 28;
+const COUNT: i64 = 26;
 
 /// Where the list is: the last database but one. The last one is where dagz keeps its books.
 const LIST: i64 = 1_022;

@@ -2,11 +2,13 @@
 //!
 //! The suite of `examples/shop` runs three times against the same server: as people do today, serially with dagz,
 //! and on many workers with dagz. Each run gets databases and state of its own, so none profits from another.
-//! [`suite`] runs it, [`databases`] looks at the server and cleans up, [`report`] prints and judges.
+//! [`suite`] runs it, [`databases`] looks at Postgres and cleans up, as [`stores`] does for the other servers, and [`report`]
+//! prints and judges.
 
 mod databases;
 mod events;
 mod report;
+mod stores;
 mod suite;
 
 use std::fs;
@@ -18,6 +20,7 @@ use clap::Args;
 
 use self::databases::Databases;
 pub(crate) use self::report::Report;
+use self::stores::Stores;
 use self::suite::{Mode, Suite};
 use crate::services::postgres::POSTGRES;
 use crate::services::{Place, Server};
@@ -63,6 +66,7 @@ pub(crate) fn measure(root: &Path, workers: Option<u32>, runs: u32) -> Result<Re
     if !server.is_given() {
         databases::remove_abandoned(server.url())?;
     }
+    let stores = Stores::share(root)?;
     let suite = Suite::build(root)?;
     let state = root.join("target/demo");
     if state.exists() {
@@ -76,10 +80,14 @@ pub(crate) fn measure(root: &Path, workers: Option<u32>, runs: u32) -> Result<Re
             let name = databases::name(word, number);
             let mut databases = Databases::new(server.url(), &name)?;
             let folder = state.join(format!("{word}-{number}"));
-            let mut run = suite.run(mode, &databases, &folder)?;
+            let outcome = suite.run(mode, &databases, &stores.environment(&name)?, &folder);
+            // Also after a failure.
+            let removed = stores.remove(&name);
+            let mut run = outcome?;
             run.databases = databases.made()?;
             report.add(run);
             databases.remove()?;
+            removed?;
         }
     }
     report.floor = databases::round_trip(server.url())?;

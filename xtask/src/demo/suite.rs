@@ -137,7 +137,14 @@ impl Suite {
     }
 
     /// Runs the suite once; what it leaves behind is in `folder`, of this run alone.
-    pub(super) fn run(&self, mode: Mode, databases: &Databases, folder: &Path) -> Result<Run> {
+    /// `stores`: how it finds its other servers.
+    pub(super) fn run(
+        &self,
+        mode: Mode,
+        databases: &Databases,
+        stores: &[(&str, String)],
+        folder: &Path,
+    ) -> Result<Run> {
         let audit = folder.join("audit.jsonl");
         let state = folder.join("dagz");
         fs::create_dir_all(&state)
@@ -150,6 +157,7 @@ impl Suite {
             .arg(format!("--test-threads={}", mode.threads()))
             .env("CARGO_MANIFEST_DIR", &self.folder)
             .env("DATABASE_URL", databases.url())
+            .envs(stores.iter().map(|(name, url)| (name, url)))
             .env("SHOP_AUDIT_FILE", &audit)
             .env("DAGZ_STATE_DIR", &state)
             .env("DAGZ_PROJECT", databases.project())

@@ -40,7 +40,7 @@ impl Server {
     }
 
     /// The same, whatever the environment says.
-    pub(super) fn share_private(service: &'static dyn Service, place: &Place) -> Result<Self> {
+    pub(crate) fn share_private(service: &'static dyn Service, place: &Place) -> Result<Self> {
         let _turn = place.turn(service.kind())?;
         let users = place.users(service.kind())?;
         users.lock_shared().context("failed to lock a file")?;

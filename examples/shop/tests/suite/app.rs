@@ -14,6 +14,7 @@ use tokio_postgres::{Client, Config};
 use tower::ServiceExt;
 
 use crate::audit::Audit;
+use crate::stores::Stores;
 use crate::today;
 
 /// The application over a database of this test's own.
@@ -46,6 +47,12 @@ impl TestApp {
             pool,
             config,
         }
+    }
+
+    /// The same, with the storefront over a cache of this test's own.
+    pub(crate) fn with_storefront(mut self, stores: &Stores) -> Self {
+        self.router = shop::router_with_storefront(self.pool.clone(), stores.cache());
+        self
     }
 
     /// A connection beside the application's pool.

@@ -9,6 +9,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::thread;
 
+use redis::AsyncCommands;
 use serde_json::json;
 use tokio_postgres::{Client, Config, NoTls};
 
@@ -108,8 +109,6 @@ fn count(config: Config, test: &str) -> Result<(), Box<dyn Error + Send + Sync>>
         .get_application_name()
         .ok_or("the connections have no `application_name`")?
         .to_owned();
-    let file =
-        std::env::var_os("SHOP_AUDIT_FILE").ok_or("`SHOP_AUDIT_FILE` is not set any more")?;
     let mut client = postgres::Config::from(config).connect(NoTls)?;
     let row = client.query_one(
         "SELECT count(*), count(*) FILTER (WHERE application_name <> $1), min(application_name) FILTER (WHERE application_name <> $1)
@@ -119,11 +118,65 @@ fn count(config: Config, test: &str) -> Result<(), Box<dyn Error + Send + Sync>>
     client.close()?;
     let (writes, foreign): (i64, i64) = (row.get(0), row.get(1));
     let line = json!({ "test": test, "foreign": foreign, "writes": writes, "from": row.get::<_, Option<&str>>(2) });
-    // One write to a file opened for appending: lines of several processes do not mix.
-    OpenOptions::new()
-        .create(true)
-        .append(true)
-        .open(file)?
-        .write_all(format!("{line}\n").as_bytes())?;
-    Ok(())
+    append(&line)
+}
+
+/// The same for the stores beside Postgres: each test leaves its mark in the cache, and counts those of others there when
+/// it is over.
+pub(crate) struct StoreAudit {
+    redis: redis::Client,
+    test: String,
+    mark: String,
+}
+
+/// The list of marks.
+const MARKS: &str = "audit";
+
+impl StoreAudit {
+    /// An audit of `test`; none if the run is not audited.
+    pub(crate) async fn of(redis: &redis::Client, test: &str) -> Option<Self> {
+        if !is_wanted() {
+            return None;
+        }
+        let audit = Self {
+            redis: redis.clone(),
+            test: test.to_owned(),
+            mark: today::name_of(test),
+        };
+        let mut connection = redis
+            .get_multiplexed_async_connection()
+            .await
+            .expect("the cache answers");
+        let () = connection
+            .rpush(MARKS, &audit.mark)
+            .await
+            .expect("the cache takes a mark");
+        Some(audit)
+    }
+
+    fn count(&self) -> Result<(), Box<dyn Error + Send + Sync>> {
+        let mut connection = self.redis.get_connection()?;
+        let marks: Vec<String> = redis::Commands::lrange(&mut connection, MARKS, 0, -1)?;
+        let foreign: Vec<_> = marks.iter().filter(|mark| **mark != self.mark).collect();
+        let line = json!({ "test": self.test, "foreign": foreign.len(), "writes": 1, "from": foreign.first() });
+        append(&line)
+    }
+}
+
+impl Drop for StoreAudit {
+    fn drop(&mut self) {
+        let counted = self.count();
+        // A second panic would end all tests of the process.
+        if !thread::panicking() {
+            counted.expect("the audit can count");
+        }
+    }
+}
+
+/// One write to a file opened for appending: lines of several processes do not mix.
+fn append(line: &serde_json::Value) -> Result<(), Box<dyn Error + Send + Sync>> {
+    let file =
+        std::env::var_os("SHOP_AUDIT_FILE").ok_or("`SHOP_AUDIT_FILE` is not set any more")?;
+    let mut file = OpenOptions::new().create(true).append(true).open(file)?;
+    Ok(file.write_all(format!("{line}\n").as_bytes())?)
 }

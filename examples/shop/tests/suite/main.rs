@@ -1,6 +1,6 @@
 //! The shop's tests, all in one binary: over HTTP, over SQL, with tasks and threads, and some without any database.
 //!
-//! `support.rs` is the whole of what dagz needs; `app.rs` is what tests work with; the others are tests by domain. They
+//! `support.rs` is the whole of what dagz needs; `app.rs` and `stores.rs` are what tests work with; the others are tests by domain. They
 //! commit, they count on literal ids and on seed rows, and some change those: each finds the database as the migrations
 //! left it.
 
@@ -11,8 +11,10 @@
 
 mod app;
 mod audit;
+mod stores;
 mod support;
 mod today;
+mod today_stores;
 
 mod blocking;
 mod carts;
@@ -22,6 +24,7 @@ mod customers;
 mod extras;
 mod fulfilment;
 mod inventory;
+mod ledger;
 mod orders;
 mod outbox;
 mod payments;
@@ -33,4 +36,5 @@ mod reports;
 mod schema;
 mod server;
 mod staff;
+mod storefront;
 mod threads;

@@ -5,6 +5,8 @@
 
 use dagz::postgres::{Prepare, RerouteExt};
 use dagz::{Error, ErrorKind, FromScope, Scope};
+use mysql_async::{Opts, OptsBuilder};
+use redis::{ConnectionInfo, IntoConnectionInfo};
 use tokio_postgres::Config;
 
 use crate::app::TestApp;
@@ -12,6 +14,12 @@ use crate::{audit, today};
 
 #[dagz::setup]
 fn databases() -> dagz::Result<()> {
+    dagz::redis::configure(dagz::redis::Config::from_connection_info(cache()?))?;
+    dagz::mysql::configure(
+        dagz::mysql::Config::from_opts(books()?)
+            .migrations(concat!(env!("CARGO_MANIFEST_DIR"), "/ledger"))
+            .prepare(dagz::mysql::Prepare::Baseline),
+    )?;
     let config = dagz::postgres::Config::from_config(configured()?)
         .migrations(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations"))
         .prepare(Prepare::Baseline);
@@ -42,16 +50,58 @@ pub(crate) fn rerouted_blocking() -> dagz::Result<Config> {
 
 /// What the application would be configured with: `DATABASE_URL`, and `shop` where that names no database of its own.
 fn configured() -> dagz::Result<Config> {
-    let url = std::env::var("DATABASE_URL").map_err(|_| {
-        let message = "`DATABASE_URL` is not set: run `cargo xtask test -p shop`, \
-                       or start a server by `cargo xtask services up postgres` and set what it prints";
-        Error::new(ErrorKind::Settings, message)
-    })?;
-    let mut config: Config = url.parse().map_err(|error| {
-        Error::new(ErrorKind::Settings, "`DATABASE_URL` is not usable").with_source(error)
-    })?;
+    let url = variable("DATABASE_URL", "postgres")?;
+    let mut config: Config = url.parse().map_err(unusable("DATABASE_URL"))?;
     if config.get_dbname().is_none_or(|name| name == "postgres") {
         config.dbname("shop");
     }
     Ok(config)
+}
+
+/// The cache of the current test.
+pub(crate) async fn rerouted_redis() -> dagz::Result<ConnectionInfo> {
+    dagz::redis::RerouteExt::reroute(&cache()?).await
+}
+
+/// The bookkeepers' database of the current test.
+pub(crate) async fn rerouted_books() -> dagz::Result<Opts> {
+    dagz::mysql::RerouteExt::reroute(&books()?).await
+}
+
+/// What the storefront would be configured with: `REDIS_URL`.
+fn cache() -> dagz::Result<ConnectionInfo> {
+    variable("REDIS_URL", "redis")?
+        .into_connection_info()
+        .map_err(unusable("REDIS_URL"))
+}
+
+/// What the bookkeepers would be configured with: `MYSQL_URL`, and `ledger` where that names no database of its own.
+fn books() -> dagz::Result<Opts> {
+    let opts = Opts::from_url(&variable("MYSQL_URL", "mariadb")?).map_err(unusable("MYSQL_URL"))?;
+    let is_named = opts.db_name().is_some_and(|name| name != "mysql");
+    let builder = OptsBuilder::from_opts(opts.clone());
+    Ok(match is_named {
+        true => opts,
+        false => builder.db_name(Some("ledger")).into(),
+    })
+}
+
+fn variable(name: &'static str, kind: &str) -> dagz::Result<String> {
+    std::env::var(name).map_err(|_| {
+        let message = format!(
+            "`{name}` is not set: run `cargo xtask test -p shop`, or start a server by `cargo xtask services up {kind}` and \
+             set what it prints"
+        );
+        Error::new(ErrorKind::Settings, message)
+    })
+}
+
+/// A setting that its library cannot read.
+pub(crate) fn unusable<E>(name: &'static str) -> impl FnOnce(E) -> Error
+where
+    E: std::error::Error + Send + Sync + 'static,
+{
+    move |error| {
+        Error::new(ErrorKind::Settings, format!("`{name}` is not usable")).with_source(error)
+    }
 }

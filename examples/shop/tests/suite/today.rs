@@ -127,7 +127,7 @@ async fn tables(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
 }
 
 /// A name that no other test of any process has, within what Postgres keeps of one.
-fn name_of(test: &str) -> String {
+pub(crate) fn name_of(test: &str) -> String {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let mut name = format!(
         "{}.{} {test}",

@@ -9,6 +9,8 @@
     reason = "a test reports by panicking, with the line"
 )]
 
+mod stores;
+
 use std::env;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -21,12 +23,14 @@ use postgres::{Client, NoTls};
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::stores::Stores;
+
 /// Longer than any of the runs takes on a busy machine of two cores.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 #[test]
 fn serially_the_suite_passes_without_dagz() {
-    let run = Run::of("serial").child(|suite| suite.env("DAGZ", "off").arg("--test-threads=1"));
+    let run = Run::of("serial", 20).child(|suite| suite.env("DAGZ", "off").arg("--test-threads=1"));
     assert!(run.status.success(), "{}", run.output);
     assert!(run.passed >= 120, "{}", run.output);
     assert!(run.audits >= 100, "only {} tests were audited", run.audits);
@@ -37,8 +41,8 @@ fn serially_the_suite_passes_without_dagz() {
 fn in_parallel_the_suite_fails_without_dagz() {
     // A part is enough, and saves minutes of deadlocks; it is in the serial run as well, where it passes.
     let part = ["payments::", "fulfilment::"];
-    let run =
-        Run::of("clash").child(|suite| suite.env("DAGZ", "off").arg("--test-threads=8").args(part));
+    let run = Run::of("clash", 30)
+        .child(|suite| suite.env("DAGZ", "off").arg("--test-threads=8").args(part));
     assert!(!run.status.success(), "{}", run.output);
     assert!(run.failed > 0, "{}", run.output);
     assert!(run.foreign > 0, "the audit saw nothing: {}", run.output);
@@ -46,7 +50,8 @@ fn in_parallel_the_suite_fails_without_dagz() {
 
 #[test]
 fn in_parallel_the_suite_passes_with_dagz() {
-    let run = Run::of("dagz").child(|suite| suite.env("DAGZ_WORKERS", "8").arg("--test-threads=8"));
+    let run =
+        Run::of("dagz", 40).child(|suite| suite.env("DAGZ_WORKERS", "8").arg("--test-threads=8"));
     assert!(run.status.success(), "{}", run.output);
     assert!(run.passed >= 120, "{}", run.output);
     assert!(run.audits >= 100, "only {} tests were audited", run.audits);
@@ -61,6 +66,7 @@ struct Run {
     name: String,
     /// Where the databases are.
     server: String,
+    stores: Stores,
     folder: TempDir,
 }
 
@@ -79,12 +85,15 @@ struct Outcome {
 }
 
 impl Run {
-    fn of(word: &str) -> Self {
+    /// `index`: where the child's part of the Redis begins; up to the next child's is room for its workers.
+    fn of(word: &str, index: u32) -> Self {
         let server = env::var("DATABASE_URL").expect(
             "`DATABASE_URL` is not set: run `cargo xtask test -p shop`, or start a server by `cargo xtask services up postgres`",
         );
+        let name = format!("shop_proof_{word}_{}", process::id());
         Self {
-            name: format!("shop_proof_{word}_{}", process::id()),
+            stores: Stores::of(&name, index),
+            name,
             server,
             folder: tempfile::tempdir().unwrap(),
         }
@@ -110,6 +119,7 @@ impl Run {
         command
             .current_dir(env!("CARGO_MANIFEST_DIR"))
             .env("DATABASE_URL", with_database(&self.server, &self.name))
+            .envs(self.stores.environment())
             .env("SHOP_AUDIT_FILE", &audit)
             .env("DAGZ_STATE_DIR", self.folder.path().join("dagz"))
             .env("DAGZ_PROJECT", &self.name)
@@ -170,9 +180,11 @@ impl Run {
 impl Drop for Run {
     fn drop(&mut self) {
         let removed = self.remove();
+        let others_removed = self.stores.remove();
         // A second panic would hide what the first one says.
         if !thread::panicking() {
             removed.unwrap();
+            others_removed.unwrap();
         }
     }
 }

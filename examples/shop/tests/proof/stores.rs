@@ -1,0 +1,96 @@
+//! A child's other stores: indices of a Redis and databases of a MariaDB that no other child has. [`Stores`] is both.
+
+use std::env;
+
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder};
+use redis::AsyncCommands;
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+/// Where a child finds them, and what takes them away again.
+pub(crate) struct Stores {
+    /// Of the child, and how its databases' names begin.
+    name: String,
+    redis: String,
+    mysql: String,
+}
+
+impl Stores {
+    /// Those of the child called `name`, whose base index is `index`; those of its workers follow.
+    pub(crate) fn of(name: &str, index: u32) -> Self {
+        let variable = |name: &str, kind: &str| {
+            env::var(name).unwrap_or_else(|_| {
+                panic!(
+                    "`{name}` is not set: run `cargo xtask test -p shop`, or start a server by `cargo xtask services up {kind}`"
+                )
+            })
+        };
+        let redis = variable("REDIS_URL", "redis");
+        let mysql = variable("MYSQL_URL", "mariadb");
+        Self {
+            name: name.to_owned(),
+            redis: with_path(&redis, &index.to_string()),
+            mysql: with_path(&mysql, name),
+        }
+    }
+
+    /// What the child must know.
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 2] {
+        [("REDIS_URL", &self.redis), ("MYSQL_URL", &self.mysql)]
+    }
+
+    /// Removes what the child left.
+    pub(crate) fn remove(&self) -> Outcome {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        runtime.block_on(async {
+            self.remove_indices().await?;
+            self.remove_databases().await
+        })
+    }
+
+    async fn remove_indices(&self) -> Outcome {
+        let config = dagz::redis::Config::new(&self.redis)?;
+        // The child's project has its name.
+        for index in dagz::redis::databases(&config, &self.name).await? {
+            dagz::redis::remove(&index).await?;
+        }
+        // Without dagz the base index was used, and it was empty before, or the child would have refused it.
+        let client = redis::Client::open(self.redis.as_str())?;
+        let mut connection = client.get_multiplexed_async_connection().await?;
+        if connection
+            .exists("made_by_the_tests_of_dagz_example_shop")
+            .await?
+        {
+            redis::cmd("FLUSHDB").exec_async(&mut connection).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_databases(&self) -> Outcome {
+        let server = OptsBuilder::from_opts(Opts::from_url(&self.mysql)?).db_name(None::<String>);
+        let mut connection = Conn::new(server).await?;
+        let databases: Vec<String> = connection
+            .exec(
+                "SELECT schema_name FROM information_schema.schemata WHERE left(schema_name, char_length(?)) = ?",
+                (&self.name, &self.name),
+            )
+            .await?;
+        for database in databases {
+            let quoted = database.replace('`', "``");
+            connection
+                .query_drop(format!("DROP DATABASE `{quoted}`"))
+                .await?;
+        }
+        Ok(connection.disconnect().await?)
+    }
+}
+
+/// `url` with another path.
+fn with_path(url: &str, path: &str) -> String {
+    let (scheme, rest) = url.split_once("://").expect("it is a URL");
+    let host = rest.split(['/', '?']).next().unwrap_or(rest);
+    format!("{scheme}://{host}/{path}")
+}

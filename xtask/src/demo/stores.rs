@@ -1,0 +1,115 @@
+//! The demo's other servers: a Redis of its own, and databases of its own on a MariaDB. [`Stores`] is both.
+//!
+//! Indices of a Redis have no names by which one run of the demo could be told from another; so it gets a server that
+//! nobody else uses, which starts in a moment. On the MariaDB, which may be the user's own, nothing is touched but what
+//! bears the name of this run, which no other has.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use mysql_async::prelude::Queryable;
+use mysql_async::{Conn, Opts, OptsBuilder};
+
+use crate::services::mysql::MARIADB;
+use crate::services::redis::REDIS;
+use crate::services::{Place, Server};
+use crate::wait;
+
+/// The other servers that the example uses.
+pub(super) struct Stores {
+    redis: Server,
+    mariadb: Server,
+}
+
+impl Stores {
+    /// Has both answer.
+    pub(super) fn share(root: &Path) -> Result<Self> {
+        let own = Place::at(root.join("target/demo-services"))?;
+        Ok(Self {
+            redis: Server::share_private(&REDIS, &own)?,
+            mariadb: Server::share(&MARIADB, &Place::of(root)?)?,
+        })
+    }
+
+    /// How the application finds them in the run called `name`.
+    pub(super) fn environment(&self, name: &str) -> Result<[(&'static str, String); 2]> {
+        Ok([
+            ("REDIS_URL", self.redis.url().to_owned()),
+            ("MYSQL_URL", with_database(self.mariadb.url(), name)?),
+        ])
+    }
+
+    /// Removes what the run called `name` left behind.
+    pub(super) fn remove(&self, name: &str) -> Result<()> {
+        let client =
+            redis::Client::open(self.redis.url()).context("the address is not one of Redis")?;
+        let mut connection = client
+            .get_connection()
+            .context("failed to connect to Redis")?;
+        redis::cmd("FLUSHALL")
+            .exec(&mut connection)
+            .context("failed to empty the demo's own Redis")?;
+        wait::on(async {
+            let server = options(self.mariadb.url())?;
+            let mut connection = Conn::new(server)
+                .await
+                .context("failed to connect to MariaDB")?;
+            let databases: Vec<String> = connection
+                .exec("SELECT schema_name FROM information_schema.schemata WHERE left(schema_name, char_length(?)) = ?", (name, name))
+                .await
+                .context("failed to list databases")?;
+            for database in databases {
+                let quoted = database.replace('`', "``");
+                connection
+                    .query_drop(format!("DROP DATABASE `{quoted}`"))
+                    .await
+                    .with_context(|| format!("failed to drop the database `{database}`"))?;
+            }
+            connection
+                .disconnect()
+                .await
+                .context("failed to disconnect")
+        })
+    }
+}
+
+/// Of the server and no database.
+fn options(url: &str) -> Result<Opts> {
+    let options = Opts::from_url(url).context("the address is not one of MySQL")?;
+    let builder = OptsBuilder::from_opts(options).db_name(None::<String>);
+    Ok(builder.into())
+}
+
+/// `server` with another database.
+fn with_database(server: &str, name: &str) -> Result<String> {
+    let (scheme, rest) = server
+        .split_once("://")
+        .context("the address of MariaDB is no URL")?;
+    let (place, options) = match rest.split_once('?') {
+        Some((place, options)) => (place, format!("?{options}")),
+        None => (rest, String::new()),
+    };
+    let host = place.split_once('/').map_or(place, |(host, _)| host);
+    Ok(format!("{scheme}://{host}/{name}{options}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_is_exchanged_and_nothing_else() {
+        for (before, after) in [
+            ("mysql://u:p@h:1/mysql", "mysql://u:p@h:1/new"),
+            ("mysql://u@h", "mysql://u@h/new"),
+            (
+                "mysql://h/old?prefer_socket=false",
+                "mysql://h/new?prefer_socket=false",
+            ),
+        ] {
+            let changed = with_database(before, "new").unwrap();
+            assert_eq!(changed, after);
+            assert_eq!(Opts::from_url(&changed).unwrap().db_name(), Some("new"));
+        }
+    }
+}
