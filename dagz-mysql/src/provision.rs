@@ -15,7 +15,7 @@ mod template;
 use std::time::Instant;
 
 use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
-use mysql_async::{Conn, prelude::Queryable as _};
+use mysql_async::Conn;
 use sha2::{Digest, Sha256};
 
 pub use self::cleanup::{Stamped, databases, remove};
@@ -31,7 +31,6 @@ use crate::{
     error,
     reset::{Failure, baseline, lock},
     schema::{Kind, Schema},
-    sql,
 };
 
 /// Makes the database of `target` exist, made by dagz for this project and up to date.
@@ -136,15 +135,11 @@ async fn copy(admin: &mut Admin<'_>, target: &Target, template: &template::Templ
     let stamp = Stamp::new(target, Role::Worker, &template.fingerprint);
     let defaults = Some((&*source.charset, &*source.collation));
     admin.create_database(name, &stamp, defaults).await?;
-    clone::objects(&mut admin.conn, &source, name).await?;
+    clone::objects(&mut admin.conn, &source, name, &start.events).await?;
     let read = |error| {
         let message = format!("cannot read what was copied to database `{name}`");
         error::statement(ErrorKind::WorkerInit, message, error)
     };
-    for event in &start.events {
-        let statement = format!("ALTER EVENT {} ENABLE", sql::qualified(name, event));
-        admin.conn.query_drop(statement).await.map_err(read)?;
-    }
     // As the server spells it here, which is what it is compared with.
     let made = Schema::read(&mut admin.conn, name).await.map_err(read)?;
     start.schema = made.fingerprint();
@@ -275,7 +270,7 @@ async fn keep_rows(
     let stamp = Stamp::new(target, Role::Rows, "adopted").named(&name);
     let defaults = Some((&*schema.charset, &*schema.collation));
     admin.create_database(&name, &stamp, defaults).await?;
-    clone::objects(&mut admin.conn, &filled, &name).await?;
+    clone::objects(&mut admin.conn, &filled, &name, &[]).await?;
     admin.stamp(&name, &stamp.complete(), "").await?;
     Ok(name)
 }

@@ -52,13 +52,13 @@ impl Kind {
     }
 
     /// Where `SHOW CREATE` has the definition, and what it was made under: the `sql_mode`, the
-    /// client's character set, the collation, the time zone.
-    fn columns(self) -> (usize, [Option<usize>; 4]) {
+    /// client's character set, the collation, the time zone, the default collation of the database.
+    fn columns(self) -> (usize, [Option<usize>; 5]) {
         match self {
-            Self::Sequence | Self::Table | Self::VersionedTable => (1, [None; 4]),
-            Self::View => (1, [None, Some(2), Some(3), None]),
-            Self::Routine(_) | Self::Trigger => (2, [Some(1), Some(3), Some(4), None]),
-            Self::Event => (3, [Some(1), Some(4), Some(5), Some(2)]),
+            Self::Sequence | Self::Table | Self::VersionedTable => (1, [None; 5]),
+            Self::View => (1, [None, Some(2), Some(3), None, None]),
+            Self::Routine(_) | Self::Trigger => (2, [Some(1), Some(3), Some(4), None, Some(5)]),
+            Self::Event => (3, [Some(1), Some(4), Some(5), Some(2), Some(6)]),
         }
     }
 }
@@ -74,6 +74,7 @@ pub(crate) struct Object {
     pub(crate) client: Option<String>,
     pub(crate) collation: Option<String>,
     pub(crate) time_zone: Option<String>,
+    pub(crate) database_collation: Option<String>,
 }
 
 /// What code of the user's runs when a table's rows change.
@@ -92,6 +93,8 @@ pub(crate) struct Schema {
     pub(crate) collation: String,
     pub(crate) objects: Vec<Object>,
     pub(crate) triggers: Vec<Trigger>,
+    /// Whether dagz's own tables are there.
+    pub(crate) is_stamped: bool,
     /// The events that the server's scheduler may run.
     pub(crate) enabled_events: Vec<String>,
 }
@@ -99,31 +102,36 @@ pub(crate) struct Schema {
 impl Schema {
     /// Reads the schema of `database`, in which the session is afterwards.
     pub(crate) async fn read(conn: &mut Conn, database: &str) -> Result<Self, mysql_async::Error> {
+        let literal = sql::literal(database);
+        // `@@collation_database` would be what the session saw when it chose the database.
         let names = format!(
-            "USE {}; SELECT @@character_set_database, @@collation_database; SHOW FULL TABLES; \
+            "USE {}; SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME \
+             FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {literal}; SHOW FULL TABLES; \
              SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES \
-             WHERE ROUTINE_SCHEMA = {} ORDER BY ROUTINE_TYPE, ROUTINE_NAME; \
+             WHERE ROUTINE_SCHEMA = {literal} ORDER BY ROUTINE_TYPE, ROUTINE_NAME; \
              SHOW TRIGGERS; SHOW EVENTS",
             sql::identifier(database),
-            sql::literal(database),
         );
         let results = run(conn, &names).await?;
         let mut results = results.iter().map(Vec::as_slice);
         let mut next = || results.next().unwrap_or_default();
         next();
-        let defaults = next().first();
+        let is_this = |row: &&Row| text(row, 0).as_deref() == Some(database);
+        let defaults = next().iter().find(is_this);
         let (mut kinds, mut triggers, mut enabled_events) = (Vec::new(), Vec::new(), Vec::new());
+        let mut own_tables = 0;
         for row in next() {
             let (name, kind) = (text(row, 0).unwrap_or_default(), text(row, 1));
             let kind = match kind.as_deref() {
                 Some("VIEW") => Kind::View,
                 Some("SEQUENCE") => Kind::Sequence,
-                Some("SYSTEM VERSIONED") => Kind::VersionedTable,
                 // A session's own, and none of the database's.
                 Some(kind) if kind.starts_with("TEMPORARY") => continue,
                 _ => Kind::Table,
             };
-            if !OWN_TABLES.contains(&&*name) {
+            if OWN_TABLES.contains(&&*name) {
+                own_tables += 1;
+            } else {
                 kinds.push((kind, name));
             }
         }
@@ -162,13 +170,14 @@ impl Schema {
                 .and_then(|row| text(row, index))
                 .unwrap_or_default()
         };
-        let (charset, collation) = (of(0), of(1));
+        let (charset, collation) = (of(1), of(2));
         Ok(Self {
             database: database.to_owned(),
             charset,
             collation,
             objects: definitions(conn, kinds).await?,
             triggers,
+            is_stamped: own_tables == OWN_TABLES.len(),
             enabled_events,
         })
     }
@@ -196,12 +205,13 @@ impl Schema {
                 client,
                 collation,
                 time_zone,
+                database_collation,
                 ..
             } = object;
             add(kind.word());
             add(name);
             add(&self.definition(object).unwrap_or_default());
-            for setting in [sql_mode, client, collation, time_zone] {
+            for setting in [sql_mode, client, collation, time_zone, database_collation] {
                 add(setting.as_deref().unwrap_or_default());
             }
         }
@@ -260,16 +270,28 @@ async fn definitions(
             let (create, settings) = kind.columns();
             let row = rows.first();
             let at = |index| row.and_then(|row| text(row, index));
-            let [sql_mode, client, collation, time_zone] =
+            let [sql_mode, client, collation, time_zone, database_collation] =
                 settings.map(|column| column.and_then(at));
+            let create = at(create);
+            // Nothing else that is shown to everybody tells.
+            let is_versioned = kind == Kind::Table
+                && create.as_deref().is_some_and(|create| {
+                    let options = create.rfind("\n) ").unwrap_or(create.len());
+                    create[options..].contains(" WITH SYSTEM VERSIONING")
+                });
             Object {
-                kind,
+                kind: if is_versioned {
+                    Kind::VersionedTable
+                } else {
+                    kind
+                },
                 name,
-                create: at(create),
+                create,
                 sql_mode,
                 client,
                 collation,
                 time_zone,
+                database_collation,
             }
         })
         .collect())

@@ -17,9 +17,14 @@ use crate::{
 /// How much text goes into one batch; servers take 16 MB at least.
 const BATCH: usize = 1 << 18;
 
-/// Makes everything of `source` in the database `name`, which has nothing but its stamp. The
-/// session is in it afterwards.
-pub(super) async fn objects(conn: &mut Conn, source: &Schema, name: &str) -> Result<()> {
+/// Makes everything of `source` in the database `name`, which has nothing but its stamp, with the
+/// events of these names enabled. The session is in it afterwards.
+pub(super) async fn objects(
+    conn: &mut Conn,
+    source: &Schema,
+    name: &str,
+    enabled: &[String],
+) -> Result<()> {
     conn.query_drop(format!("USE {}", sql::identifier(name)))
         .await
         .map_err(|error| cannot("enter", source, name, error))?;
@@ -33,9 +38,46 @@ pub(super) async fn objects(conn: &mut Conn, source: &Schema, name: &str) -> Res
         program(conn, source, object, name).await?;
     }
     views(conn, source, name).await?;
-    for object in source.of_kind(|kind| matches!(kind, Kind::Trigger | Kind::Event)) {
+    for object in source.of_kind(|kind| kind == Kind::Trigger) {
         program(conn, source, object, name).await?;
     }
+    for object in source.of_kind(|kind| kind == Kind::Event) {
+        let mut event = object.clone();
+        if enabled.contains(&event.name) {
+            event.create = event.create.map(|create| switched(&create, true));
+        }
+        program(conn, source, &event, name).await?;
+    }
+    settings_back(conn, source, name).await
+}
+
+/// Disables the events of `source`, which would change it. Not by `ALTER EVENT`, after which an
+/// event remembers the settings of the session that altered it.
+pub(super) async fn disable_events(conn: &mut Conn, source: &Schema) -> Result<()> {
+    let name = &source.database;
+    for object in source.of_kind(|kind| kind == Kind::Event) {
+        if source.enabled_events.contains(&object.name) {
+            let mut event = object.clone();
+            event.create = event.create.map(|create| switched(&create, false));
+            conn.query_drop(format!("DROP EVENT {}", sql::qualified(name, &event.name)))
+                .await
+                .map_err(|error| cannot_make(object, source, name, error))?;
+            program(conn, source, &event, name).await?;
+        }
+    }
+    settings_back(conn, source, name).await
+}
+
+/// The definition of an event with the other status, which the server always spells out.
+fn switched(create: &str, is_enabled: bool) -> String {
+    let (from, to) = match is_enabled {
+        true => (" PRESERVE DISABLE", " PRESERVE ENABLE"),
+        false => (" PRESERVE ENABLE", " PRESERVE DISABLE"),
+    };
+    create.replacen(from, to, 1)
+}
+
+async fn settings_back(conn: &mut Conn, source: &Schema, name: &str) -> Result<()> {
     conn.query_drop(format!(
         "SET NAMES utf8mb4; SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00'"
     ))
@@ -164,9 +206,26 @@ async fn program(conn: &mut Conn, source: &Schema, object: &Object, name: &str) 
     conn.query_drop(settings)
         .await
         .map_err(|error| cannot_make(object, source, name, error))?;
-    conn.query_drop(statement)
-        .await
-        .map_err(|error| cannot_make(object, source, name, error))
+    // Some objects remember the database's defaults of their day.
+    let defaults = |collation| {
+        format!(
+            "ALTER DATABASE {} COLLATE {collation}",
+            sql::identifier(name)
+        )
+    };
+    let then = object.database_collation.as_ref();
+    let then = then.filter(|collation| **collation != source.collation);
+    let mut statements = vec![statement];
+    if let Some(then) = then {
+        statements.insert(0, defaults(then));
+        statements.push(defaults(&source.collation));
+    }
+    for statement in statements {
+        conn.query_drop(statement)
+            .await
+            .map_err(|error| cannot_make(object, source, name, error))?;
+    }
+    Ok(())
 }
 
 fn defined(source: &Schema, object: &Object, name: &str) -> Result<String> {

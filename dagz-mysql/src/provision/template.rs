@@ -159,7 +159,7 @@ async fn make(
         .map(|(charset, collation)| (&**charset, &**collation));
     admin.create_database(name, &stamp, defaults).await?;
     if let Some(source) = &source {
-        clone::objects(&mut admin.conn, source, name).await?;
+        clone::objects(&mut admin.conn, source, name, &[]).await?;
     }
     let function = config.migrate_with.as_ref().map(|(_, function)| function);
     migrations::run(admin.server(), name, &files, function).await?;
@@ -167,10 +167,7 @@ async fn make(
     admin.end_sessions(name).await?;
 
     let schema = Schema::read(&mut admin.conn, name).await.map_err(read)?;
-    for event in &schema.enabled_events {
-        let statement = format!("ALTER EVENT {} DISABLE", sql::qualified(name, event));
-        admin.conn.query_drop(statement).await.map_err(read)?;
-    }
+    clone::disable_events(&mut admin.conn, &schema).await?;
     let mut start = baseline::capture(&mut admin.conn, &schema)
         .await
         .map_err(read)?;

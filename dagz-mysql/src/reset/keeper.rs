@@ -268,7 +268,7 @@ impl Keeper {
             Err(error) if error::is_shape_changed(&error) => return Ok(Some(shape(&error))),
             Err(error) => return Err(Failure::of(error, |error| failed(database, error))),
         };
-        if schema.fingerprint() != self.start.schema {
+        if !schema.is_stamped || schema.fingerprint() != self.start.schema {
             return Ok(Some("schema changed".to_owned()));
         }
         self.changes = Some(changes);

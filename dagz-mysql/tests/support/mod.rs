@@ -1,0 +1,267 @@
+//! What the tests of this crate share: a server, a worker's target on it, and a look at its rows.
+//!
+//! Tests drive a [`Driver`] of their own through [`Site`], since a process has only one configured.
+
+#![expect(dead_code, reason = "each test binary uses a part of it")]
+
+use std::{env, sync::Once};
+
+use dagz_core::{
+    Access, DbConfig, Endpoint, Scope, ScopeGuard, Settings, Target, configure, resolve_blocking,
+};
+use dagz_mysql::{
+    Config, Driver, databases,
+    mysql_async::{Conn, Opts, OptsBuilder, Row, Value, prelude::Queryable as _},
+    remove,
+};
+
+/// The server to test against.
+pub(crate) fn url() -> String {
+    env::var("DAGZ_TEST_MYSQL_URL").unwrap_or_else(|_| {
+        panic!(
+            "`DAGZ_TEST_MYSQL_URL` is not set: start a server by `cargo xtask services up mariadb`"
+        )
+    })
+}
+
+/// Settings of a connection to `database`.
+pub(crate) fn opts(database: &str) -> Opts {
+    let opts = Opts::from_url(&url()).expect("`DAGZ_TEST_MYSQL_URL` is a URL");
+    OptsBuilder::from_opts(opts)
+        .db_name(Some(database).filter(|name| !name.is_empty()))
+        .prefer_socket(false)
+        .into()
+}
+
+/// A connection by `opts`.
+pub(crate) async fn connect(opts: &Opts) -> Conn {
+    Conn::new(opts.clone()).await.expect("the server answers")
+}
+
+/// Whether the server is MariaDB; what only one of the two has is tested there.
+pub(crate) async fn is_mariadb() -> bool {
+    let version: Option<String> = connect(&opts(""))
+        .await
+        .query_first("SELECT VERSION()")
+        .await
+        .expect("the server tells its version");
+    version.is_some_and(|version| version.contains("MariaDB"))
+}
+
+/// Knows names, and nothing of servers: a way to a target that no driver has touched.
+struct Names;
+
+impl DbConfig for Names {
+    fn driver(&self) -> &'static str {
+        "names"
+    }
+
+    fn name_limit(&self) -> usize {
+        64
+    }
+}
+
+/// A driver, and a worker's database that it is to make.
+pub(crate) struct Site {
+    pub(crate) driver: Driver,
+    pub(crate) target: Target,
+    pub(crate) base: String,
+    /// Keeps the worker.
+    pub(crate) scope: Option<ScopeGuard>,
+}
+
+impl Site {
+    /// A site for the database called after `test`, with a driver configured by `configured`.
+    pub(crate) fn new(test: &str, configured: impl FnOnce(Config) -> Config) -> Self {
+        static NAMES: Once = Once::new();
+        NAMES.call_once(|| configure(Names).expect("nobody else knows names"));
+        let scope = Scope::builder(format!("{}::{test}", module_path!()))
+            .enter()
+            .expect("a worker becomes free");
+        let base = base(test);
+        let driver = Driver::new(configured(Config::from_opts(opts(&base))));
+        let target = target(&base);
+        Self {
+            driver,
+            target,
+            base,
+            scope: Some(scope),
+        }
+    }
+
+    /// Settings of a connection to the worker's database.
+    pub(crate) fn opts(&self) -> Opts {
+        opts(self.target.name())
+    }
+
+    pub(crate) async fn connect(&self) -> Conn {
+        connect(&self.opts()).await
+    }
+
+    /// Makes the database, and resets it.
+    pub(crate) async fn init(&self) {
+        self.driver
+            .worker_init(&self.target)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.report()));
+        self.prepare().await;
+    }
+
+    pub(crate) async fn prepare(&self) {
+        self.driver
+            .prepare(&self.target)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.report()));
+    }
+
+    /// As at the end of a test and the beginning of the next one.
+    pub(crate) async fn next(&self) {
+        self.driver.release(&self.target).await;
+        self.prepare().await;
+    }
+
+    /// Marks the worker's database with a row that no reset minds, and only a new copy lacks.
+    pub(crate) async fn mark(&self) {
+        let mut conn = self.connect().await;
+        execute(&mut conn, "REPLACE INTO dagz_stamp VALUES (2, '', '')").await;
+    }
+
+    /// Whether the worker's database was made anew since it was marked.
+    pub(crate) async fn is_anew(&self) -> bool {
+        let mut conn = self.connect().await;
+        rows(&mut conn, "SELECT id FROM dagz_stamp WHERE id = 2")
+            .await
+            .is_empty()
+    }
+}
+
+/// A base name for `test` that no other checkout uses on this server.
+pub(crate) fn base(test: &str) -> String {
+    let project = Settings::current()
+        .expect("settings are readable")
+        .project();
+    format!("{test}_{}", &project[project.len().saturating_sub(8)..])
+}
+
+/// The current worker's database for `base`.
+pub(crate) fn target(base: &str) -> Target {
+    resolve_blocking("names", Access::new(endpoint(), base))
+        .expect("names are resolved without a server")
+        .target()
+        .expect("the test is in a scope")
+        .clone()
+}
+
+/// The server of the tests, as the driver calls it before it knows better.
+pub(crate) fn endpoint() -> Endpoint {
+    let opts = opts("any");
+    Endpoint::new(match opts.socket() {
+        Some(socket) => socket.to_owned(),
+        None => format!("{}:{}", opts.ip_or_hostname(), opts.tcp_port()),
+    })
+}
+
+/// Runs a test at a site of its own, and removes afterwards what dagz made for it.
+pub(crate) fn at_site(
+    test: &str,
+    configured: impl FnOnce(Config) -> Config,
+    body: impl AsyncFnOnce(&Site),
+) {
+    let site = Site::new(test, configured);
+    run(async {
+        // A run that failed has left what it made.
+        clean(&site.base, site.target.project()).await;
+        body(&site).await;
+        site.driver.release(&site.target).await;
+        clean(&site.base, site.target.project()).await;
+    });
+}
+
+/// Blocks on `future` with a runtime of the test's own.
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime starts")
+        .block_on(future)
+}
+
+/// Removes all databases that dagz made for `base`.
+pub(crate) async fn clean(base: &str, project: &str) {
+    let all = databases(&Config::from_opts(opts(base)), project)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.report()));
+    for database in all.iter().filter(|database| database.base() == Some(base)) {
+        remove(database)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.report()));
+    }
+}
+
+/// Runs statements, each of which must succeed.
+pub(crate) async fn execute(conn: &mut Conn, statements: &str) {
+    if let Err(error) = conn.query_drop(statements).await {
+        panic!("{statements}: {error}");
+    }
+}
+
+/// Every row of every table, and the state of every counter and sequence, in an order of their own.
+pub(crate) async fn dump(conn: &mut Conn) -> String {
+    let relations: Vec<(String, String)> = conn
+        .query("SHOW FULL TABLES")
+        .await
+        .expect("tables are listed");
+    // As times are told depends on the session.
+    execute(conn, "SET time_zone = '+00:00'").await;
+    let mut dump = String::new();
+    for (name, kind) in relations {
+        if kind == "VIEW" || name.starts_with("dagz_") {
+            continue;
+        }
+        dump += &format!("{kind} {name}\n");
+        let query = match kind.as_str() {
+            "SEQUENCE" => format!("SELECT next_not_cached_value FROM `{name}`"),
+            _ => format!("SELECT * FROM `{}`", name.replace('`', "``")),
+        };
+        let mut rows = rows(conn, &query).await;
+        rows.sort();
+        for row in rows {
+            dump += &format!("    {row}\n");
+        }
+    }
+    dump
+}
+
+/// Where the counters of all tables stand that have one.
+pub(crate) async fn counters(conn: &mut Conn) -> Vec<String> {
+    // MySQL would tell what it knew a day ago. MariaDB does not know the variable.
+    drop(
+        conn.query_drop("SET SESSION information_schema_stats_expiry = 0")
+            .await,
+    );
+    rows(
+        conn,
+        "SELECT TABLE_NAME, AUTO_INCREMENT FROM information_schema.TABLES \
+         WHERE TABLE_SCHEMA = DATABASE() AND COALESCE(AUTO_INCREMENT, 1) > 1 ORDER BY TABLE_NAME",
+    )
+    .await
+}
+
+/// The rows of a query, as text.
+pub(crate) async fn rows(conn: &mut Conn, query: &str) -> Vec<String> {
+    let rows: Vec<Row> = match conn.query(query).await {
+        Ok(rows) => rows,
+        Err(error) => panic!("{query}: {error}"),
+    };
+    rows.into_iter()
+        .map(|row| {
+            let values = row.unwrap_raw().into_iter().map(|value| match value {
+                Some(Value::Bytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+                Some(Value::NULL) | None => "NULL".to_owned(),
+                Some(value) => value.as_sql(false),
+            });
+            values.collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
