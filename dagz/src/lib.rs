@@ -119,10 +119,6 @@ pub use dagz_mysql as mysql;
 #[doc(inline)]
 pub use dagz_postgres as postgres;
 
-#[cfg(feature = "mysql")]
-#[doc(inline)]
-pub use dagz_mysql as mysql;
-
 #[cfg(feature = "redis")]
 #[doc(inline)]
 pub use dagz_redis as redis;
