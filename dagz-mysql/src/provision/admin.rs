@@ -21,6 +21,9 @@ use crate::{
 /// How long another process may take to make the same database: as long as migrations may.
 const LOCK_PATIENCE: Duration = Duration::from_secs(300);
 
+/// How often a database is looked at again while others drop it.
+const LOOKS: usize = 10;
+
 /// How long a drop may wait for sessions that were told to end.
 const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -238,6 +241,17 @@ impl<'a> Admin<'a> {
 
 /// What the server says of the database `name`, as far as the user may see it.
 pub(crate) async fn look(conn: &mut Conn, name: &str) -> Result<Option<Row>, mysql_async::Error> {
+    let mut again = 0..LOOKS;
+    loop {
+        match look_once(conn, name).await {
+            // Whoever drops it in this very moment waits for us as we do for them, and one of both is told.
+            Err(error) if error::has_code(&error, code::DEADLOCK) && again.next().is_some() => {}
+            outcome => return outcome,
+        }
+    }
+}
+
+async fn look_once(conn: &mut Conn, name: &str) -> Result<Option<Row>, mysql_async::Error> {
     let literal = sql::literal(name);
     let schemata: Vec<(String, String)> = conn
         .query(format!(
