@@ -238,7 +238,7 @@ impl Driver {
         start.rows_in = keep_rows(&mut admin, target, &schema, &start).await?;
         let stamp = Stamp::new(target, Role::Worker, "adopted").complete();
         admin.stamp(target.name(), &stamp, &start.to_json()).await?;
-        admin.keep();
+        admin.keep().await;
         Ok(())
     }
 }

@@ -138,10 +138,15 @@ async fn definitions(conn: &mut Conn) -> BTreeMap<String, String> {
                 text.push('\n');
             }
         }
-        // MySQL takes the semicolon between two statements for a part of the first.
-        let text = text
+        // MySQL takes the semicolon between two statements for a part of the first, and spells a
+        // column's character set out once it was spelled out, beside a collation that implies it.
+        let mut text = text
             .replace(&format!("`{database}`."), "")
             .replace(";\n", "\n");
+        for charset in ["utf8mb3", "utf8mb4", "latin1"] {
+            let spelled = format!(" CHARACTER SET {charset} COLLATE {charset}_");
+            text = text.replace(&spelled, &format!(" COLLATE {charset}_"));
+        }
         definitions.insert(format!("{kind} {name}"), text);
     }
     let order = "SELECT EVENT_OBJECT_TABLE, ACTION_TIMING, EVENT_MANIPULATION, ACTION_ORDER, TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY 1, 2, 3, 4";

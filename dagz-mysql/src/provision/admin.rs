@@ -89,15 +89,17 @@ impl<'a> Admin<'a> {
     /// Gives the lock back, and the connection to whoever needs one next.
     pub(super) async fn finish(mut self, name: &str) {
         let given_back = lock::give_back(&mut self.conn, &lock::key("make", name)).await;
-        // After the database that it was in has been dropped, it is in none.
         if given_back.is_ok() {
-            self.keep();
+            self.keep().await;
         }
     }
 
     /// Gives the connection, which holds no lock, to whoever needs one next.
-    pub(super) fn keep(self) {
-        self.server.keep(self.conn);
+    pub(super) async fn keep(mut self) {
+        // Out of the database that was made last, whose next drop would end whoever is in it.
+        if self.conn.query_drop("USE information_schema").await.is_ok() {
+            self.server.keep(self.conn);
+        }
     }
 
     /// What there is of the database `name`.

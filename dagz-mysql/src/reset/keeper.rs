@@ -42,6 +42,8 @@ pub(crate) struct Keeper {
     baseline: Option<Probe>,
     /// The test that used the database last.
     last: Option<String>,
+    /// Whether that was the test that uses it now.
+    is_noted: bool,
     /// How many changes of schemas there were when this one was known to be as at the start.
     changes: Option<i64>,
     is_locked: bool,
@@ -111,6 +113,7 @@ impl Keeper {
             truncate: None,
             baseline: None,
             last: row(1).and_then(|row| text(row, 0)),
+            is_noted: false,
             changes: row(1).and_then(|row| column(row, 1)),
             is_locked: false,
         })))
@@ -287,12 +290,11 @@ impl Keeper {
             _ => self.baseline.as_ref(),
         };
         let Some(probe) = probe else { return Ok(()) };
-        let (last, this) = (self.last.as_deref(), this(target));
         let suspects = Suspects {
             facts: &self.facts,
             watch: &probe.watch,
-            last,
-            are_own: last == Some(&*this),
+            last: self.last.as_deref(),
+            are_own: self.is_noted,
             spared: &database.shelf.sessions(),
         };
         sessions::end(&mut self.conn, target, &suspects, patience).await
@@ -352,6 +354,7 @@ impl Keeper {
 
     /// Gives the lock back, if it is held.
     pub(super) async fn unlock(&mut self, database: &str) {
+        self.is_noted = false;
         if std::mem::take(&mut self.is_locked) {
             // A connection that is gone holds no lock.
             drop(lock::give_back(&mut self.conn, &lock::key("use", database)).await);
@@ -371,6 +374,7 @@ impl Keeper {
             tracing::debug!(target: "dagz", %error, "who uses a database was not noted");
         }
         self.last = Some(this);
+        self.is_noted = true;
     }
 
     async fn still_ours(&mut self, target: &Target) -> Result<Outcome, Failure> {

@@ -87,6 +87,8 @@ struct Session {
     test: Option<String>,
     seconds: i64,
     query: Option<String>,
+    /// Whether it is known to have one open.
+    has_transaction: bool,
 }
 
 impl Session {
@@ -99,6 +101,7 @@ impl Session {
             test,
             seconds,
             query,
+            ..
         } = self;
         let test = match (test.as_deref(), last) {
             (Some(test), _) => format!(", opened by `{test}`,"),
@@ -160,12 +163,18 @@ pub(super) async fn end(
             if let Some(error) = hopeless(&sessions, target, suspects, started, patience) {
                 return Err(error);
             }
-            let new: Vec<_> = sessions
+            let mut new: Vec<_> = sessions
                 .iter()
                 .filter(|session| !told.contains(&session.id))
                 .collect();
+            // Where the server does not tell who holds the locks, those with a transaction go
+            // first, and the others only if that was not enough.
+            if new.iter().any(|session| session.has_transaction) {
+                new.retain(|session| session.has_transaction);
+            }
             if !new.is_empty() {
-                leaked(target, &new, suspects.last);
+                // One name is enough of the test that left them all.
+                leaked(target, &new, suspects.last.filter(|_| told.is_empty()));
             }
             for session in new {
                 told.push(session.id);
@@ -238,12 +247,21 @@ async fn list(
     let outcomes = batch::run(conn, &statements)
         .await
         .map_err(|stopped| cannot_list(database, stopped.error))?;
+    let transactions = "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX";
+    let transactions: Vec<u64> = match conn.query(transactions).await {
+        Ok(transactions) => transactions,
+        // Without the right to see them there is one thing less to tell sessions apart by.
+        Err(error) if error::is_denied(&error) => Vec::new(),
+        Err(error) => return Err(cannot_list(database, error)),
+    };
     Ok(outcomes
         .iter()
         .flat_map(|outcome| &outcome.rows)
         .filter(|row| text(row, 2).as_deref() == Some(database))
-        .map(|row| Session {
-            id: column(row, 0).unwrap_or_default(),
+        .map(|row| (column(row, 0).unwrap_or_default(), row))
+        .map(|(id, row)| Session {
+            id,
+            has_transaction: transactions.contains(&id),
             user: text(row, 1).unwrap_or_default(),
             seconds: column(row, 3).unwrap_or_default(),
             query: text(row, 4),
@@ -293,7 +311,6 @@ fn leaked(target: &Target, sessions: &[&Session], last: Option<&str>) {
     let described: Vec<_> = sessions
         .iter()
         .enumerate()
-        // One name is enough of the test that left them all.
         .map(|(index, session)| session.describe(last.filter(|_| index == 0)))
         .collect();
     let what = format!(

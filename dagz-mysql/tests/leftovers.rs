@@ -1,0 +1,159 @@
+//! What earlier tests leave running cannot reach the next one: it is named, ended, undone.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use dagz_core::{DbConfig as _, ErrorKind};
+use dagz_mysql::{Config, mysql_async::prelude::Queryable as _};
+use support::{Site, at_site, connect, execute, opts, rows};
+
+fn with_schema(config: Config) -> Config {
+    config.migrate_with("1", |opts| async move {
+        connect(&opts)
+            .await
+            .query_drop(
+                "CREATE TABLE item (id INT PRIMARY KEY); CREATE TABLE seed (id INT PRIMARY KEY);
+                 INSERT INTO seed VALUES (1), (2)",
+            )
+            .await
+    })
+}
+
+const LEFT: &str =
+    "SELECT (SELECT COUNT(*) FROM item), (SELECT GROUP_CONCAT(id ORDER BY id) FROM seed)";
+
+#[test]
+fn what_holds_a_lock_is_ended_before_the_next_test() {
+    at_site("leaked_locks", with_schema, async |site: &Site| {
+        site.init().await;
+        for statements in [
+            "BEGIN; INSERT INTO item VALUES (1); UPDATE seed SET id = 3 WHERE id = 1",
+            // It has written nothing yet, and would after the next test has begun.
+            "BEGIN; SELECT * FROM item",
+            "LOCK TABLES item WRITE, seed READ",
+            "SET autocommit = 0; DELETE FROM seed",
+        ] {
+            let mut leaked = site.connect().await;
+            execute(&mut leaked, statements).await;
+            site.driver.release(&site.target).await;
+            let started = Instant::now();
+            site.prepare().await;
+            let waited = started.elapsed();
+            assert!(
+                waited >= Duration::from_millis(250) && waited < Duration::from_secs(5),
+                "{statements}: {waited:?}"
+            );
+            leaked
+                .query_drop("COMMIT")
+                .await
+                .expect_err("the session has ended");
+            let left = rows(&mut site.connect().await, LEFT).await;
+            assert_eq!(left, ["0 1,2"], "{statements}");
+        }
+    });
+}
+
+#[test]
+fn a_transaction_that_commits_in_time_is_undone() {
+    at_site("late_commit", with_schema, async |site: &Site| {
+        site.init().await;
+        let mut leaked = site.connect().await;
+        execute(
+            &mut leaked,
+            "BEGIN; INSERT INTO item VALUES (1); DELETE FROM seed",
+        )
+        .await;
+        site.driver.release(&site.target).await;
+        let commit = async {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            leaked.query_drop("COMMIT").await
+        };
+        let ((), committed) = tokio::join!(site.prepare(), commit);
+        committed.expect("it was waited for");
+        assert_eq!(rows(&mut site.connect().await, LEFT).await, ["0 1,2"]);
+        leaked
+            .ping()
+            .await
+            .expect("a session that holds nothing stays");
+    });
+}
+
+#[test]
+fn a_new_process_meets_a_lock() {
+    at_site("cold_lock", with_schema, async |site: &Site| {
+        site.driver.worker_init(&site.target).await.unwrap();
+        let mut leaked = site.connect().await;
+        execute(&mut leaked, "LOCK TABLES seed WRITE").await;
+        site.prepare().await;
+        assert_eq!(rows(&mut site.connect().await, LEFT).await, ["0 1,2"]);
+    });
+}
+
+#[test]
+fn another_run_on_the_same_database_is_named() {
+    at_site("in_use", with_schema, async |site: &Site| {
+        site.init().await;
+        // As from another machine whose node index is wrong: a driver that knows nothing of ours.
+        let other = Site {
+            driver: dagz_mysql::Driver::new(with_schema(Config::from_opts(opts(&site.base)))),
+            target: site.target.clone(),
+            base: site.base.clone(),
+            scope: None,
+        };
+        let error = other.driver.prepare(&other.target).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse);
+        let report = error.report().to_string();
+        for part in [
+            site.target.name(),
+            "DAGZ_NODE_INDEX",
+            "DAGZ_PROJECT",
+            "session ",
+        ] {
+            assert!(report.contains(part), "`{part}` is not in: {report}");
+        }
+        let all = dagz_mysql::databases(&Config::from_opts(opts("")), site.target.project())
+            .await
+            .unwrap();
+        let used = all.iter().find(|found| found.name() == site.target.name());
+        let error = dagz_mysql::remove(used.unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
+        // Once the first gives it back, the second gets it.
+        site.driver.release(&site.target).await;
+        other.prepare().await;
+        other.driver.release(&other.target).await;
+    });
+}
+
+#[test]
+fn a_server_that_ended_the_kept_connection_is_asked_again() {
+    at_site("lost_connection", with_schema, async |site: &Site| {
+        site.init().await;
+        let mut conn = site.connect().await;
+        execute(&mut conn, "INSERT INTO item VALUES (1)").await;
+        let kept = format!(
+            "SELECT ID FROM information_schema.PROCESSLIST WHERE DB = '{}' AND ID <> CONNECTION_ID()",
+            site.target.name()
+        );
+        let kept = rows(&mut conn, &kept).await;
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        execute(&mut conn, &format!("KILL {}", kept[0])).await;
+        site.prepare().await;
+        assert_eq!(rows(&mut conn, LEFT).await, ["0 1,2"]);
+    });
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_test_spares_its_own_sessions() {
+    at_site("own_sessions", with_schema, async |site: &Site| {
+        site.init().await;
+        let mut own = site.connect().await;
+        execute(&mut own, "BEGIN; INSERT INTO item VALUES (1)").await;
+        let error = site.driver.truncate(&site.target).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
+        assert!(error.to_string().contains("commit it first"), "{error}");
+        execute(&mut own, "COMMIT").await;
+        site.driver.truncate(&site.target).await.unwrap();
+        assert_eq!(rows(&mut own, LEFT).await, ["0 NULL"]);
+    });
+}
