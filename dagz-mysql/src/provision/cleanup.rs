@@ -130,8 +130,8 @@ pub async fn databases(config: &Config, project: &str) -> Result<Vec<Stamped>> {
 /// Drops `database`, if it still is what [`databases`] saw.
 ///
 /// # Errors
-/// [`ErrorKind::InUse`] where a run uses it or makes it, [`ErrorKind::Refused`] where it is not
-/// dagz's any more.
+/// [`ErrorKind::InUse`](dagz_core::ErrorKind::InUse) where a run uses it or makes it,
+/// [`ErrorKind::Refused`](dagz_core::ErrorKind::Refused) where it is not dagz's any more.
 pub async fn remove(database: &Stamped) -> Result<()> {
     let server = Server::new(&database.opts);
     let mut admin = Admin::connect_as(&server, "dagz clean").await?;
