@@ -13,6 +13,7 @@ mod harness;
 mod job;
 mod lease;
 mod lock;
+pub mod migrations;
 pub mod name;
 mod node;
 mod once;

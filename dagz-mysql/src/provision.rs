@@ -251,7 +251,7 @@ async fn keep_rows(
     start: &baseline::Start,
 ) -> Result<String> {
     let digest = Sha256::digest(format!("rows of {}", target.name()));
-    let name = template::beside(target.name(), &migrations::hex(&digest));
+    let name = template::beside(target.name(), &dagz_core::migrations::hexadecimal(&digest));
     if let Some(row) = admin.row(&name).await? {
         let owner = stamp::owner(target.project(), &name, &row);
         if !owner.is_ours() {

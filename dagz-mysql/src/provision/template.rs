@@ -49,7 +49,7 @@ pub(super) async fn ensure(
         // Nothing tells whether the base has changed since an earlier job.
         hash.update(target.job());
     }
-    let fingerprint = migrations::hex(&hash.finalize());
+    let fingerprint = dagz_core::migrations::hexadecimal(&hash.finalize());
     let template = Template {
         name: beside(target.name(), &fingerprint),
         fingerprint,
