@@ -51,9 +51,9 @@ pub enum Prepare {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Identity {
-    /// Every test begins with the same next id. Only a change of the table's definition sets a
-    /// counter back, which costs 2 to 6 ms for each table whose counter a test moved, and 0.3 to
-    /// 0.7 ms for looking at 50 tables.
+    /// Every test begins with the same next id. Only a statement that changes the table sets a
+    /// counter back, which costs 2 to 3 ms for each table whose counter a test moved, and looking at
+    /// the counters of 50 tables 1 ms; more on a busy disk.
     #[default]
     Restore,
     /// Counters go on from test to test, at no cost.

@@ -1,0 +1,188 @@
+//! Whatever a test does at random, the next one begins at the start state.
+
+mod support;
+
+use std::cell::OnceCell;
+
+use dagz_core::DbConfig as _;
+use dagz_mysql::{
+    Config, Driver, Prepare,
+    mysql_async::{Conn, prelude::Queryable as _},
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config as Cases, TestRunner},
+};
+use support::{Site, at_site, connect, counters, dump};
+
+const SCHEMA: &str = "
+CREATE TABLE country (code VARCHAR(40) PRIMARY KEY, value INT);
+INSERT INTO country VALUES ('c1', 1), ('c2', 2), ('c3', 3), ('C', 4), ('d', NULL);
+CREATE TABLE setting (name VARCHAR(9), value INT);
+INSERT INTO setting VALUES ('a', 1), ('a', 1), ('b', NULL);
+CREATE TABLE customer (
+    id BIGINT AUTO_INCREMENT PRIMARY KEY, country VARCHAR(40), value INT, twice INT AS (value * 2) STORED,
+    FOREIGN KEY (country) REFERENCES country (code) ON UPDATE CASCADE ON DELETE SET NULL
+);
+INSERT INTO customer (country, value) VALUES ('c1', 1), ('c2', 2), ('c3', 3);
+CREATE TABLE hen (id INT AUTO_INCREMENT PRIMARY KEY, egg INT, value INT);
+CREATE TABLE egg (id INT AUTO_INCREMENT PRIMARY KEY, hen INT, value INT, FOREIGN KEY (hen) REFERENCES hen (id));
+ALTER TABLE hen ADD FOREIGN KEY (egg) REFERENCES egg (id);
+INSERT INTO hen (value) VALUES (1); INSERT INTO egg (hen, value) VALUES (1, 1); UPDATE hen SET egg = 1;
+CREATE TABLE `order``s` (
+    id BIGINT AUTO_INCREMENT PRIMARY KEY, customer BIGINT, value INT,
+    FOREIGN KEY (customer) REFERENCES customer (id) ON DELETE CASCADE
+) AUTO_INCREMENT = 1000;
+CREATE TABLE log (value INT NOT NULL, text VARCHAR(9)) PARTITION BY RANGE (value)
+    (PARTITION low VALUES LESS THAN (100), PARTITION high VALUES LESS THAN MAXVALUE);
+INSERT INTO log VALUES (150, 'seed');
+CREATE TABLE audit (value INT);
+CREATE TRIGGER note_insert AFTER INSERT ON customer FOR EACH ROW INSERT INTO audit VALUES (1);
+CREATE TRIGGER note_delete AFTER DELETE ON `order``s` FOR EACH ROW INSERT INTO audit VALUES (2);
+CREATE TABLE cache (value INT) ENGINE = MyISAM;
+INSERT INTO cache VALUES (1);
+";
+
+const TABLES: [&str; 9] = [
+    "country",
+    "setting",
+    "customer",
+    "hen",
+    "egg",
+    "`order``s`",
+    "log",
+    "audit",
+    "cache",
+];
+
+/// Those with a counter.
+const COUNTED: [&str; 4] = ["customer", "hen", "egg", "`order``s`"];
+
+/// One thing a test may do; a statement that the schema forbids fails, as it does in tests.
+fn statement() -> impl Strategy<Value = String> {
+    let table = prop::sample::select(TABLES.as_slice());
+    let counted = prop::sample::select(COUNTED.as_slice());
+    prop_oneof![
+        4 => (table.clone(), 0..200_i32).prop_map(|(table, value)| match table {
+            "country" => format!("INSERT INTO country VALUES ('x{value}', {value})"),
+            table => format!("INSERT INTO {table} (value) VALUES ({value}), ({value} + 1)"),
+        }),
+        3 => (table.clone(), 0..5_i32)
+            .prop_map(|(table, rest)| format!("UPDATE {table} SET value = COALESCE(value, 0) + 60 WHERE COALESCE(value, 0) % 5 = {rest}")),
+        1 => Just("UPDATE country SET code = CONCAT(code, '!')".to_owned()),
+        1 => Just("UPDATE setting SET value = 3 - value".to_owned()),
+        2 => (table.clone(), 0..5_i32)
+            .prop_map(|(table, rest)| format!("DELETE FROM {table} WHERE COALESCE(value, 0) % 5 = {rest}")),
+        1 => table.clone().prop_map(|table| format!("DELETE FROM {table}")),
+        1 => table.prop_map(|table| format!("TRUNCATE {table}")),
+        1 => (counted, 1..9_999_i32).prop_map(|(table, value)| format!("ALTER TABLE {table} AUTO_INCREMENT = {value}")),
+        1 => Just("SET foreign_key_checks = 1 - @@foreign_key_checks".to_owned()),
+        1 => Just("CREATE TEMPORARY TABLE hen (value INT)".to_owned()),
+    ]
+}
+
+fn workload() -> impl Strategy<Value = Vec<(Vec<String>, bool)>> {
+    // Transactions of some statements, committed or rolled back.
+    vec((vec(statement(), 1..4), prop::bool::weighted(0.8)), 0..6)
+}
+
+/// Which driver resets: one that keeps its connection, or a new one each time, as under nextest.
+#[derive(Clone, Copy, PartialEq)]
+enum Process {
+    Same,
+    New,
+}
+
+async fn state(conn: &mut Conn) -> (String, Vec<String>) {
+    (dump(conn).await, counters(conn).await)
+}
+
+fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
+    let configured = OnceCell::new();
+    at_site(
+        test,
+        |config| {
+            let config = config
+                .prepare(prepare)
+                .migrate_with("1", |opts| async move {
+                    connect(&opts).await.query_drop(SCHEMA).await
+                });
+            configured.get_or_init(|| config.clone());
+            config
+        },
+        async |site: &Site| {
+            site.init().await;
+            site.driver.release(&site.target).await;
+            site.mark().await;
+            let start = state(&mut site.connect().await).await;
+            let mut runner = TestRunner::new(Cases {
+                cases,
+                // A failure is the server's state, which a later run does not have.
+                failure_persistence: None,
+                max_shrink_iters: 100,
+                ..Cases::default()
+            });
+            let result = tokio::task::block_in_place(|| {
+                runner.run(&workload(), |workload| {
+                    let after = tokio::runtime::Handle::current().block_on(async {
+                        match (process, configured.get()) {
+                            (Process::New, Some(config)) => {
+                                let driver = Driver::new(Config::clone(config));
+                                round(site, &driver, &workload).await
+                            }
+                            _ => round(site, &site.driver, &workload).await,
+                        }
+                    });
+                    prop_assert_eq!(&after, &start);
+                    Ok(())
+                })
+            });
+            if let Err(error) = result {
+                panic!("{error}");
+            }
+            // All of that in place: no workload changes the schema.
+            assert!(!site.is_anew().await);
+        },
+    );
+}
+
+/// Does what a test does, resets, and looks.
+async fn round(
+    site: &Site,
+    driver: &Driver,
+    workload: &[(Vec<String>, bool)],
+) -> (String, Vec<String>) {
+    let mut conn = site.connect().await;
+    for (statements, is_committed) in workload {
+        conn.query_drop("BEGIN").await.unwrap();
+        for statement in statements {
+            // What the schema forbids fails, as it would in a test.
+            drop(conn.query_drop(statement).await);
+        }
+        let end = if *is_committed { "COMMIT" } else { "ROLLBACK" };
+        conn.query_drop(end).await.unwrap();
+    }
+    conn.disconnect().await.unwrap();
+    driver
+        .prepare(&site.target)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.report()));
+    driver.release(&site.target).await;
+    state(&mut site.connect().await).await
+}
+
+#[test]
+fn baselines_are_restored() {
+    at_random("random_baseline", 60, Prepare::Baseline, Process::Same);
+}
+
+#[test]
+fn truncated_stays_truncated() {
+    at_random("random_truncate", 40, Prepare::Truncate, Process::Same);
+}
+
+#[test]
+fn first_prepares_of_processes_are_as_exact() {
+    at_random("random_new", 40, Prepare::Baseline, Process::New);
+}
