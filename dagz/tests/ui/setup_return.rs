@@ -1,7 +1,7 @@
 //! A wrong return type is said where it stands.
 
 #[dagz::setup]
-fn wrong_error() -> Result<(), String> {
+fn wrong_error() -> Result<(), u8> {
     Ok(())
 }
 

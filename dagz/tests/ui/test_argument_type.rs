@@ -6,7 +6,7 @@
 mod facade {
     pub trait FromScope<Marker> {}
 
-    impl FromScope<()> for String {}
+    impl FromScope<()> for char {}
 
     pub mod __private {
         use super::FromScope;
@@ -41,7 +41,7 @@ mod facade {
 // `#[test]`, and this check, which is not a build of tests, would not see the function.
 #[dagz::test(crate = "crate::facade")]
 #[rustfmt::test]
-async fn numbers(_text: String, _number: u32) {}
+async fn numbers(_text: char, _number: u32) {}
 
 #[dagz::test]
 async fn unnamed(_scope: impl Clone) {}
