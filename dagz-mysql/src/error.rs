@@ -3,7 +3,7 @@
 //! The native error is kept as the source, and each message says what was tried, where, and what
 //! to do next. Used by every module that talks to a server.
 
-use std::fmt::Display;
+use std::{fmt::Display, io};
 
 use dagz_core::{Error, ErrorKind};
 use mysql_async::{DriverError, IoError, ServerError};
@@ -217,6 +217,10 @@ impl Cause {
     fn of(error: &mysql_async::Error) -> Self {
         match error {
             mysql_async::Error::Server(error) => Self::of_code(error.code),
+            // What mysql_async cannot take for packets it calls so; the system never does.
+            mysql_async::Error::Io(IoError::Io(error)) if error.kind() == io::ErrorKind::Other => {
+                Self::Protocol
+            }
             mysql_async::Error::Io(_) => Self::Unreachable,
             mysql_async::Error::Url(_) => Self::Settings,
             mysql_async::Error::Driver(error) => match error {
