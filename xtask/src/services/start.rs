@@ -135,6 +135,7 @@ fn launch(
     programs: &super::Programs,
 ) -> Result<(String, u32)> {
     let mut command = service.command(home, programs)?;
+    let program = command.get_program().to_string_lossy().into_owned();
     let log = home.new_log()?;
     let errors = log.try_clone().context("failed to open the log twice")?;
     let mut child = command
@@ -142,7 +143,7 @@ fn launch(
         .stdout(log)
         .stderr(errors)
         .spawn()
-        .with_context(|| format!("failed to run `{}`", programs.folder.display()))?;
+        .with_context(|| format!("failed to run `{program}`"))?;
     let outcome = wait_for_answer(service, home, &mut child);
     if outcome.is_err() {
         // What it started by itself is found and stopped by its folder.
