@@ -6,7 +6,7 @@
 
 pub(crate) mod blocks;
 
-use std::{env, sync::Once};
+use std::{env, sync::Once, thread, time::Duration};
 
 use blocks::Block;
 use dagz_core::{
@@ -143,10 +143,20 @@ impl Site {
 
     /// Ends this test, and begins another on the same worker.
     pub(crate) fn next_test(&mut self, test: &str) {
+        let worker = self.target.worker();
         drop(self.scope.take());
-        let scope = Scope::builder(test).enter();
-        self.scope = Some(scope.expect("the worker is free"));
-        self.target = target(self.block.bases()[0]);
+        for _ in 0..1_000 {
+            let scope = Scope::builder(test).enter().expect("a worker becomes free");
+            if scope.scope().worker() == worker {
+                self.scope = Some(scope);
+                self.target = target(self.block.bases()[0]);
+                return;
+            }
+            // Another process was faster; its test will have ended soon.
+            drop(scope);
+            thread::sleep(Duration::from_millis(10));
+        }
+        panic!("worker {worker} does not become free");
     }
 
     /// Makes the database, and resets it.
