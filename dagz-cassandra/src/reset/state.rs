@@ -10,10 +10,7 @@ use std::{
 };
 
 use dagz_core::{Error, ErrorKind};
-use scylla::{
-    client::session::Session,
-    value::{CqlValue, Row},
-};
+use scylla::client::session::Session;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -290,18 +287,19 @@ async fn lives_shortly(session: &Session, name: &str, table: &Table) -> Result<b
         .iter()
         .map(|column| format!("TTL({})", cql::identifier(column)))
         .collect();
-    let query = format!("SELECT {} FROM {name}", columns.join(", "));
-    let rows: Vec<Row> = rows(ask(session, query).await?)?;
-    let is_set = |value: &CqlValue| match value {
-        CqlValue::Int(_) => true,
-        // Of the elements of a collection.
-        CqlValue::List(all) => all.iter().any(|value| matches!(value, CqlValue::Int(_))),
-        _ => false,
+    // As JSON, since an element of a collection may have none.
+    let query = format!("SELECT JSON {} FROM {name}", columns.join(", "));
+    let found: Vec<(String,)> = rows(ask(session, query).await?)?;
+    let is_set = |(row,): &(String,)| {
+        let values: BTreeMap<String, serde_json::Value> =
+            serde_json::from_str(row).map_err(Native::unexpected)?;
+        Ok(values.values().any(|value| match value {
+            serde_json::Value::Array(all) => all.iter().any(serde_json::Value::is_number),
+            value => value.is_number(),
+        }))
     };
-    Ok(rows
-        .iter()
-        .flat_map(|row| row.columns.iter().flatten())
-        .any(is_set))
+    let set: Vec<bool> = found.iter().map(is_set).collect::<Result<_, Native>>()?;
+    Ok(set.contains(&true))
 }
 
 /// A row without what it has no value for: writing that would be a deletion, and of a key's column an error,
