@@ -31,8 +31,10 @@ pub(crate) struct Table {
     /// The columns of the partition key, in order.
     pub(crate) keys: Vec<String>,
     pub(crate) clustering: Vec<String>,
-    /// The columns that have a time to live.
+    /// The columns that have a time to live,
     pub(crate) regular: Vec<String>,
+    /// and those of whose elements each has one.
+    pub(crate) collections: Vec<String>,
     pub(crate) is_counter: bool,
     /// The materialised views that follow it.
     pub(crate) views: Vec<String>,
@@ -192,8 +194,41 @@ fn tables(columns: Vec<Column>, views: &[(String, String)]) -> Vec<Table> {
         match &*kind {
             "partition_key" => last.keys.push(column),
             "clustering" => last.clustering.push(column),
+            _ if is_collection(&of_type) => last.collections.push(column),
             _ => last.regular.push(column),
         }
     }
     tables
+}
+
+/// Whether a column of this type is written element by element: a collection, or a user's type, that is not
+/// frozen.
+fn is_collection(of_type: &str) -> bool {
+    const NATIVE: [&str; 21] = [
+        "ascii",
+        "bigint",
+        "blob",
+        "boolean",
+        "counter",
+        "date",
+        "decimal",
+        "double",
+        "duration",
+        "float",
+        "inet",
+        "int",
+        "smallint",
+        "text",
+        "time",
+        "timestamp",
+        "timeuuid",
+        "tinyint",
+        "uuid",
+        "varchar",
+        "varint",
+    ];
+    let is_whole = ["frozen<", "tuple<", "vector<", "'"]
+        .iter()
+        .any(|start| of_type.starts_with(start));
+    !is_whole && !NATIVE.contains(&of_type)
 }

@@ -51,7 +51,7 @@ fn what_was_added_is_dropped() {
          INSERT INTO third (id, value) VALUES (1, 'x');
          CREATE INDEX third_by_value ON third (value);
          CREATE CUSTOM INDEX by_home ON first (home) USING 'StorageAttachedIndex';
-         CREATE MATERIALIZED VIEW view AS SELECT * FROM second WHERE value IS NOT NULL AND id IS NOT NULL
+         CREATE MATERIALIZED VIEW seen AS SELECT * FROM second WHERE value IS NOT NULL AND id IS NOT NULL
             PRIMARY KEY (value, id);
          INSERT INTO first (id, value) VALUES (1, 'x')",
     );

@@ -24,7 +24,7 @@ const SCHEMA: &str = "
     CREATE INDEX by_value ON empty (value);
     CREATE TABLE counted (id int PRIMARY KEY, value counter);
     CREATE TABLE viewed (id int PRIMARY KEY, value int);
-    CREATE MATERIALIZED VIEW view AS SELECT * FROM viewed WHERE value IS NOT NULL AND id IS NOT NULL
+    CREATE MATERIALIZED VIEW seen AS SELECT * FROM viewed WHERE value IS NOT NULL AND id IS NOT NULL
         PRIMARY KEY (value, id)";
 
 /// The beginning of the year 2100, in microseconds.

@@ -10,7 +10,7 @@ use std::{
 };
 
 use dagz_core::{Error, ErrorKind};
-use scylla::client::session::Session;
+use scylla::{client::session::Session, value::Row};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
@@ -279,27 +279,25 @@ async fn seed(session: &Session, keyspace: &str, table: &Table) -> Result<Option
 }
 
 async fn lives_shortly(session: &Session, name: &str, table: &Table) -> Result<bool, Native> {
-    if table.regular.is_empty() {
-        return Ok(false);
+    let ttl = |column: &String| format!("TTL({})", cql::identifier(column));
+    let mut is_set = false;
+    if !table.regular.is_empty() {
+        let columns: Vec<_> = table.regular.iter().map(ttl).collect();
+        let query = format!("SELECT {} FROM {name}", columns.join(", "));
+        let rows: Vec<Row> = rows(ask(session, query).await?)?;
+        is_set |= rows
+            .iter()
+            .any(|row| row.columns.iter().any(Option::is_some));
     }
-    let columns: Vec<_> = table
-        .regular
-        .iter()
-        .map(|column| format!("TTL({})", cql::identifier(column)))
-        .collect();
-    // As JSON, since an element of a collection may have none.
-    let query = format!("SELECT JSON {} FROM {name}", columns.join(", "));
-    let found: Vec<(String,)> = rows(ask(session, query).await?)?;
-    let is_set = |(row,): &(String,)| {
-        let values: BTreeMap<String, serde_json::Value> =
-            serde_json::from_str(row).map_err(Native::unexpected)?;
-        Ok(values.values().any(|value| match value {
-            serde_json::Value::Array(all) => all.iter().any(serde_json::Value::is_number),
-            value => value.is_number(),
-        }))
-    };
-    let set: Vec<bool> = found.iter().map(is_set).collect::<Result<_, Native>>()?;
-    Ok(set.contains(&true))
+    for column in &table.collections {
+        // One at a time, in a type that has room for elements without one.
+        let query = format!("SELECT {} FROM {name}", ttl(column));
+        let rows: Vec<(Option<Vec<Option<i32>>>,)> = rows(ask(session, query).await?)?;
+        is_set |= rows
+            .iter()
+            .any(|(elements,)| elements.iter().flatten().any(Option::is_some));
+    }
+    Ok(is_set)
 }
 
 /// A row without what it has no value for: writing that would be a deletion, and of a key's column an error,
