@@ -12,7 +12,10 @@ use super::stamp::{BIRTH_MARK, Row, Stamp};
 use crate::{
     batch, error,
     error::code,
-    reset::{lock, sessions},
+    reset::{
+        lock,
+        sessions::{self, Among},
+    },
     schema::{STAMP_TABLE, STATE_TABLE},
     server::Server,
     sql,
@@ -207,12 +210,18 @@ impl<'a> Admin<'a> {
     pub(super) async fn drop_database(&mut self, name: &str) -> Result<()> {
         let statement = format!("DROP DATABASE IF EXISTS {}", sql::identifier(name));
         let deadline = Instant::now() + DROP_PATIENCE;
+        // Whatever is still connected to it would hold the drop up, or write after it.
+        self.end_sessions(name).await?;
         loop {
-            // Whatever is still connected to it would hold the drop up, or write after it.
-            self.end_sessions(name).await?;
             match self.conn.query_drop(&statement).await {
                 Ok(()) => return Ok(()),
-                Err(error) if error::is_busy(&error) && Instant::now() < deadline => {}
+                Err(error) if error::is_busy(&error) && Instant::now() < deadline => {
+                    self.end_sessions(name).await?;
+                    // Only now those elsewhere: until a drop has waited in vain, whoever holds a lock may
+                    // be another process that looks at the stamp for a moment.
+                    let facts = self.server.facts()?;
+                    sessions::end_all(&mut self.conn, facts, name, Among::Holding).await?;
+                }
                 Err(error) => {
                     let message = if error::is_denied(&error) {
                         format!(
@@ -233,7 +242,7 @@ impl<'a> Admin<'a> {
     /// Ends all sessions in `name` but dagz's own that hold its lock.
     pub(super) async fn end_sessions(&mut self, name: &str) -> Result<()> {
         let facts = self.server.facts()?;
-        sessions::end_all(&mut self.conn, facts, name).await
+        sessions::end_all(&mut self.conn, facts, name, Among::Inside).await
     }
 
     pub(super) fn failed(&self, message: String, error: mysql_async::Error) -> Error {
