@@ -16,7 +16,7 @@ pub(crate) mod sessions;
 
 use std::{sync::Arc, time::Instant};
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event, runtime};
+use dagz_core::{Error, ErrorKind, Result, Target, driver::Failure, event::Event, runtime};
 use mysql_async::Conn;
 
 pub(crate) use self::keeper::Keeper;
@@ -168,34 +168,9 @@ pub(crate) async fn release(database: &Database, target: &Target) {
     });
 }
 
-/// Why a reset stopped.
-pub(crate) enum Failure {
-    /// The connection is gone; another one may do.
-    Lost(Error),
-    Final(Error),
-}
-
-impl Failure {
-    /// Tells a connection that is gone from a statement that failed; `map` says what it was for.
-    fn of(error: mysql_async::Error, map: impl FnOnce(mysql_async::Error) -> Error) -> Self {
-        if error::is_connection_lost(&error) {
-            Self::Lost(map(error))
-        } else {
-            Self::Final(map(error))
-        }
-    }
-
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            Self::Lost(error) | Self::Final(error) => error,
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
+/// Tells a connection that is gone from a statement that failed; `map` says what it was for.
+fn failure(error: mysql_async::Error, map: impl FnOnce(mysql_async::Error) -> Error) -> Failure {
+    Failure::new(error::is_connection_lost(&error), map(error))
 }
 
 /// The error for a look, or a repair, that failed for no reason that is dealt with.

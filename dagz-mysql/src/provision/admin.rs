@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use dagz_core::{Error, ErrorKind, Result, Worker};
 use mysql_async::{Conn, prelude::Queryable as _};
 
-use super::stamp::{BIRTH_MARK, Row, Stamp};
+use super::stamp::{Row, Stamp, birth_mark};
 use crate::{
     batch, error,
     error::code,
@@ -120,10 +120,9 @@ impl<'a> Admin<'a> {
         defaults: Option<(&str, &str)>,
     ) -> Result<()> {
         let quoted = sql::identifier(name);
-        let statement = format!(
-            "CREATE DATABASE {quoted} CHARACTER SET {} COLLATE {}",
-            BIRTH_MARK.0, BIRTH_MARK.1
-        );
+        let (charset, collation) = birth_mark(&stamp.project, name);
+        let statement =
+            format!("CREATE DATABASE {quoted} CHARACTER SET {charset} COLLATE {collation}");
         self.conn
             .query_drop(statement)
             .await

@@ -6,13 +6,12 @@
 
 use std::collections::HashSet;
 
-use dagz_core::{Result, Target};
+use dagz_core::{Result, Target, driver::Failure};
 use mysql_async::{Conn, prelude::Queryable as _};
 
 use super::{
-    Failure,
     baseline::Start,
-    failed, lock,
+    failed, failure, lock,
     probe::{self, Findings, Probe, Step, StoppedAt},
     repair::{self, Batch, Plan, TRUNCATE_FROM},
     sessions::{self, Suspects},
@@ -20,7 +19,7 @@ use super::{
 use crate::{
     Driver, Prepare,
     batch::{self, column, text},
-    driver::Database,
+    driver::{Database, NAME},
     error, provision,
     provision::Owner,
     route,
@@ -89,7 +88,7 @@ impl Keeper {
                 let owner = owner_behind(&mut conn, target).await?;
                 return match owner.is_ours() {
                     true => ruin(conn, target).await,
-                    false => Err(owner.refusal("reset", target.name())),
+                    false => Err(owner.refusal(NAME, "reset", target.name())),
                 };
             }
             Err(stopped) => return Err(failed(target.name(), stopped.error)),
@@ -100,7 +99,7 @@ impl Keeper {
         match provision::owner_of(target, &stamp) {
             Owner::Ours(_) => {}
             owner if owner.is_ours() => return ruin(conn, target).await,
-            owner => return Err(owner.refusal("reset", target.name())),
+            owner => return Err(owner.refusal(NAME, "reset", target.name())),
         }
         let Some(start) = start.as_deref().and_then(Start::parse) else {
             return ruin(conn, target).await;
@@ -218,7 +217,7 @@ impl Keeper {
             }) => (before, Some((step, error))),
         };
         if let Some((Step::Lock, error)) = stopped {
-            return Err(Failure::of(error, |error| failed(database, error)));
+            return Err(failure(error, |error| failed(database, error)));
         }
         if !findings.is_locked {
             if stopped.is_some() {
@@ -236,7 +235,7 @@ impl Keeper {
             None if findings.is_held => Ok(Looked::Held),
             None => Ok(Looked::Found(findings)),
             Some((_, error)) if error::is_connection_lost(&error) => {
-                Err(Failure::of(error, |error| failed(database, error)))
+                Err(failure(error, |error| failed(database, error)))
             }
             Some((step, error)) => {
                 self.unlock_tables().await;
@@ -249,7 +248,7 @@ impl Keeper {
                     }
                     return Ok(Looked::Rebuild(shape(&error)));
                 }
-                Err(Failure::of(error, |error| failed(database, error)))
+                Err(failure(error, |error| failed(database, error)))
             }
         }
     }
@@ -269,7 +268,7 @@ impl Keeper {
         let schema = match Schema::read(&mut self.conn, database).await {
             Ok(schema) => schema,
             Err(error) if error::is_shape_changed(&error) => return Ok(Some(shape(&error))),
-            Err(error) => return Err(Failure::of(error, |error| failed(database, error))),
+            Err(error) => return Err(failure(error, |error| failed(database, error))),
         };
         if !schema.is_stamped || schema.fingerprint() != self.start.schema {
             return Ok(Some("schema changed".to_owned()));
@@ -295,7 +294,7 @@ impl Keeper {
             watch: &probe.watch,
             last: self.last.as_deref(),
             are_own: self.is_noted,
-            spared: &database.shelf.sessions(),
+            spared: &database.shelf.each(Conn::id),
         };
         sessions::end(&mut self.conn, target, &suspects, patience).await
     }
@@ -312,12 +311,12 @@ impl Keeper {
             Ok(outcomes) => outcomes,
             Err(stopped) if error::is_connection_lost(&stopped.error) => {
                 let lost = |error| failed(target.name(), error);
-                return Err(Failure::of(stopped.error, lost));
+                return Err(failure(stopped.error, lost));
             }
             Err(stopped) => {
                 let rolled_back = self.conn.query_drop("ROLLBACK").await;
                 rolled_back
-                    .map_err(|error| Failure::of(error, |error| failed(target.name(), error)))?;
+                    .map_err(|error| failure(error, |error| failed(target.name(), error)))?;
                 // Which of its changes came about nobody knows.
                 self.changes = None;
                 // Somebody came between probe and repair: looking again finds them.
@@ -379,7 +378,7 @@ impl Keeper {
 
     async fn still_ours(&mut self, target: &Target) -> Result<Outcome, Failure> {
         let stamp = provision::stamp_behind(&mut self.conn, target.name()).await;
-        let stamp = stamp.map_err(|error| Failure::of(error, |e| failed(target.name(), e)))?;
+        let stamp = stamp.map_err(|error| failure(error, |e| failed(target.name(), e)))?;
         match stamp {
             Some(stamp) if stamp == self.stamp => Ok(Outcome::Clean),
             _ => {
@@ -400,7 +399,7 @@ impl Keeper {
         if owner.is_ours() || row.is_empty {
             Ok(())
         } else {
-            Err(owner.refusal("reset", target.name()))
+            Err(owner.refusal(NAME, "reset", target.name()))
         }
     }
 }
