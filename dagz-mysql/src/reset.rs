@@ -3,13 +3,14 @@
 //! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
 //! process. Its probe (`reset/probe.rs`) finds what differs in one round trip, which also takes the
 //! lock (`reset/lock.rs`); `reset/repair.rs` undoes it in a second one; `reset/sessions.rs` ends what
-//! earlier tests left running; `reset/baseline.rs` records the start state when the database is made.
+//! earlier tests left running; `reset/baseline.rs` records the start state when the database is made; `reset/owner.rs` looks whose it is.
 //! Where a repair cannot be exact, as after a change of the schema, the database is made anew by
 //! `provision`.
 
 pub(crate) mod baseline;
 mod keeper;
 pub(crate) mod lock;
+mod owner;
 mod probe;
 mod repair;
 pub(crate) mod sessions;
@@ -180,4 +181,13 @@ fn failed(database: &str, error: mysql_async::Error) -> Error {
         format!("cannot reset database `{database}`"),
         error,
     )
+}
+
+/// Why a database is made anew whose schema is not what it was, as `error` says.
+fn shape(error: &mysql_async::Error) -> String {
+    let what = match error {
+        mysql_async::Error::Server(error) => &*error.message,
+        _ => "",
+    };
+    format!("schema changed: {what}")
 }

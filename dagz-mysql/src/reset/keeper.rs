@@ -11,10 +11,11 @@ use mysql_async::{Conn, prelude::Queryable as _};
 
 use super::{
     baseline::Start,
-    failed, failure, lock,
+    failed, failure, lock, owner,
     probe::{self, Findings, Probe, Step, StoppedAt},
     repair::{self, Batch, Plan, TRUNCATE_FROM},
     sessions::{self, Suspects},
+    shape,
 };
 use crate::{
     Driver, Prepare,
@@ -35,7 +36,7 @@ const ROUNDS: usize = 6;
 pub(crate) struct Keeper {
     pub(super) conn: Conn,
     facts: Facts,
-    stamp: String,
+    pub(super) stamp: String,
     start: Start,
     truncate: Option<Probe>,
     baseline: Option<Probe>,
@@ -85,9 +86,9 @@ impl Keeper {
         let outcomes = match batch::run(&mut conn, &probe::opening()).await {
             Ok(outcomes) => outcomes,
             Err(stopped) if error::is_shape_changed(&stopped.error) => {
-                let owner = owner_behind(&mut conn, target).await?;
+                let owner = owner::behind(&mut conn, target).await?;
                 return match owner.is_ours() {
-                    true => ruin(conn, target).await,
+                    true => owner::ruin(conn, target).await,
                     false => Err(owner.refusal(NAME, "reset", target.name())),
                 };
             }
@@ -98,11 +99,11 @@ impl Keeper {
         let start = row(0).and_then(|row| text(row, 1));
         match provision::owner_of(target, &stamp) {
             Owner::Ours(_) => {}
-            owner if owner.is_ours() => return ruin(conn, target).await,
+            owner if owner.is_ours() => return owner::ruin(conn, target).await,
             owner => return Err(owner.refusal(NAME, "reset", target.name())),
         }
         let Some(start) = start.as_deref().and_then(Start::parse) else {
-            return ruin(conn, target).await;
+            return owner::ruin(conn, target).await;
         };
         Ok(Opened::Keeper(Box::new(Self {
             conn,
@@ -375,33 +376,6 @@ impl Keeper {
         self.last = Some(this);
         self.is_noted = true;
     }
-
-    async fn still_ours(&mut self, target: &Target) -> Result<Outcome, Failure> {
-        let stamp = provision::stamp_behind(&mut self.conn, target.name()).await;
-        let stamp = stamp.map_err(|error| failure(error, |e| failed(target.name(), e)))?;
-        match stamp {
-            Some(stamp) if stamp == self.stamp => Ok(Outcome::Clean),
-            _ => {
-                self.check_stamp(target).await?;
-                Ok(Outcome::Rebuild("its stamp was changed".to_owned()))
-            }
-        }
-    }
-
-    /// Nothing is removed from a database whose stamp is not this project's any more. One that holds
-    /// nothing at all, and had that stamp a test ago, was emptied by that test.
-    async fn check_stamp(&mut self, target: &Target) -> Result<()> {
-        let row = provision::look(&mut self.conn, target.name())
-            .await
-            .map_err(|error| failed(target.name(), error))?;
-        let Some(row) = row else { return Ok(()) };
-        let owner = provision::owner_behind(target, &row);
-        if owner.is_ours() || row.is_empty {
-            Ok(())
-        } else {
-            Err(owner.refusal(NAME, "reset", target.name()))
-        }
-    }
 }
 
 enum Looked {
@@ -422,26 +396,4 @@ enum Ran {
 /// How the test that uses the database of `target` is noted on the server.
 fn this(target: &Target) -> String {
     format!("{} {}", target.job(), route::program_name(target))
-}
-
-async fn ruin(mut conn: Conn, target: &Target) -> Result<Opened> {
-    lock::wait(&mut conn, target.name())
-        .await
-        .map_err(Failure::into_error)?;
-    Ok(Opened::Ruin(Box::new(conn)))
-}
-
-async fn owner_behind(conn: &mut Conn, target: &Target) -> Result<Owner> {
-    let row = provision::look(conn, target.name())
-        .await
-        .map_err(|error| failed(target.name(), error))?;
-    Ok(row.map_or(Owner::HalfMade, |row| provision::owner_behind(target, &row)))
-}
-
-fn shape(error: &mysql_async::Error) -> String {
-    let what = match error {
-        mysql_async::Error::Server(error) => &*error.message,
-        _ => "",
-    };
-    format!("schema changed: {what}")
 }
