@@ -31,7 +31,9 @@ pub(crate) struct Table {
     /// The columns of the partition key, in order.
     pub(crate) keys: Vec<String>,
     pub(crate) clustering: Vec<String>,
-    /// The columns that have a time to live,
+    /// The columns that are a partition's, and not a row's.
+    pub(crate) statics: Vec<String>,
+    /// The columns that have a time to live, static ones too,
     pub(crate) regular: Vec<String>,
     /// and those of whose elements each has one.
     pub(crate) collections: Vec<String>,
@@ -191,6 +193,9 @@ fn tables(columns: Vec<Column>, views: &[(String, String)]) -> Vec<Table> {
             continue;
         };
         last.is_counter |= of_type == "counter";
+        if kind == "static" {
+            last.statics.push(column.clone());
+        }
         match &*kind {
             "partition_key" => last.keys.push(column),
             "clustering" => last.clustering.push(column),

@@ -1,7 +1,7 @@
 //! The start state of a keyspace: its definition, and the rows that its creation left.
 //!
 //! It is recorded in the keyspace's own table `dagz_stamp`, in two rows: a small one that each process reads,
-//! and one with the rows to restore, as JSON. [`State::capture`] records, [`State::differs`] compares,
+//! and one with the rows to restore. [`State::capture`] records, [`State::differs`] compares,
 //! [`State::restore`] brings rows back.
 
 use std::{
@@ -9,16 +9,25 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use dagz_core::{Error, ErrorKind};
-use scylla::{client::session::Session, value::Row};
+use dagz_core::{Error, ErrorKind, migrations::hexadecimal};
+use scylla::{
+    client::session::Session,
+    cluster::metadata::ColumnType,
+    deserialize::row::ColumnIterator,
+    errors::SerializationError,
+    serialize::{
+        value::SerializeValue,
+        writers::{CellWriter, WrittenCellProof},
+    },
+    value::Row,
+};
 use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
 
 use crate::{
     cql,
     error::Native,
     schema::{STAMP_TABLE, Schema, Table},
-    server::{all, ask, moment, rows},
+    server::{SLOW, all, ask, moment, rows, statement},
 };
 
 /// How many requests are on their way at a time.
@@ -27,7 +36,7 @@ const AT_ONCE: usize = 32;
 /// The most rows of one table that are restored.
 const MOST_ROWS: usize = 1_000;
 
-/// The most bytes of JSON that are recorded of all tables together; the server takes 8 MB in one write.
+/// The most bytes that are recorded of all tables together, two for each of a row's; the server takes 8 MB in one write.
 const MOST_BYTES: usize = 4 << 20;
 
 /// What a keyspace holds at the start.
@@ -48,11 +57,14 @@ pub(crate) struct State {
     seeds: BTreeMap<String, Seed>,
 }
 
+/// The columns of a row, in the order of [`columns`]: what the server sends, as hexadecimal digits. Its JSON would
+/// be easier to read, and loses digits.
+type SeedRow = Vec<Option<String>>;
+
 /// What a table holds at the start, if that is not nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Seed {
-    /// Rows, as the server writes them in JSON.
-    Rows(Vec<String>),
+    Rows(Vec<SeedRow>),
     /// Rows that cannot be restored, and why.
     Refused(String),
 }
@@ -82,7 +94,7 @@ impl State {
         let size: usize = seeds.values().map(Seed::size).sum();
         if size > MOST_BYTES {
             let why = format!(
-                "the rows of all tables together have {size} bytes of JSON, and dagz records {MOST_BYTES}"
+                "the rows of all tables together take {size} bytes to record, and dagz records {MOST_BYTES}"
             );
             seeds
                 .values_mut()
@@ -204,16 +216,18 @@ impl State {
         let Some(Seed::Rows(seed)) = self.seeds.get(table) else {
             return Ok(true);
         };
-        let query = format!(
-            "SELECT JSON * FROM {} LIMIT {}",
-            cql::qualified(keyspace, table),
-            seed.len() + 1
-        );
-        let found: Vec<(String,)> = match ask(session, query).await {
+        let wanted = self
+            .tables
+            .iter()
+            .find(|known| known.name == table)
+            .map(columns)
+            .unwrap_or_default();
+        let name = cql::qualified(keyspace, table);
+        let found = match contents(session, &name, &wanted, seed.len() + 1).await {
             Err(error) if error.is_read_failure() => return Ok(true),
-            result => rows(result?)?,
+            found => found?,
         };
-        let found: BTreeSet<_> = found.iter().map(|(row,)| row).collect();
+        let found: BTreeSet<_> = found.iter().collect();
         Ok(found != seed.iter().collect())
     }
 
@@ -228,23 +242,132 @@ impl State {
         let Some(Seed::Rows(seed)) = self.seeds.get(&table.name) else {
             return Ok(());
         };
-        let name = &cql::qualified(keyspace, &table.name);
-        let writes = seed.iter().map(|row| async move {
-            let row = without_nulls(row, table)?;
-            let statement = format!(
-                "INSERT INTO {name} JSON {} DEFAULT UNSET USING TIMESTAMP {micros}",
-                cql::literal(&row)
-            );
-            ask(session, statement).await.map(drop)
+        let all = columns(table);
+        let of_partition: Vec<_> = table.keys.iter().chain(&table.statics).collect();
+        // A partition with static columns may have no row, and then no clustering key.
+        let (rows, bare): (Vec<_>, Vec<_>) = seed.iter().partition(|row| {
+            let mut keys = all.iter().zip(row.iter());
+            !keys.any(|(name, value)| value.is_none() && table.clustering.contains(name))
+        });
+        self.insert(session, keyspace, table, (&all, &all), rows, micros)
+            .await?;
+        let of_partition: Vec<String> = of_partition.into_iter().cloned().collect();
+        self.insert(
+            session,
+            keyspace,
+            table,
+            (&all, &of_partition),
+            bare,
+            micros,
+        )
+        .await
+    }
+
+    /// Writes the columns `some` of `rows`, which have the columns `all`.
+    async fn insert(
+        &self,
+        session: &Session,
+        keyspace: &str,
+        table: &Table,
+        (all_columns, some): (&[String], &[String]),
+        rows: Vec<&SeedRow>,
+        micros: i64,
+    ) -> Result<(), Native> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let quoted: Vec<_> = some.iter().map(|name| cql::identifier(name)).collect();
+        let text = format!(
+            "INSERT INTO {} ({}) VALUES ({}) USING TIMESTAMP {micros}",
+            cql::qualified(keyspace, &table.name),
+            quoted.join(", "),
+            vec!["?"; some.len()].join(", ")
+        );
+        let statement = &session.prepare(statement(text, SLOW)).await?;
+        let writes = rows.into_iter().map(|row| async move {
+            let value = |name: &String| {
+                let at = all_columns.iter().position(|column| column == name)?;
+                row.get(at)?.as_deref().map(bytes)
+            };
+            let values: Vec<_> = some.iter().map(|name| Raw(value(name))).collect();
+            session.execute_unpaged(statement, values).await?;
+            Ok::<_, Native>(())
         });
         all(AT_ONCE, writes.collect()).await.map(drop)
     }
 }
 
+/// A value as the server sent it; none is left as it is, since writing nothing would be a deletion.
+struct Raw(Option<Vec<u8>>);
+
+impl SerializeValue for Raw {
+    fn serialize<'b>(
+        &self,
+        _: &ColumnType<'_>,
+        writer: CellWriter<'b>,
+    ) -> Result<WrittenCellProof<'b>, SerializationError> {
+        match &self.0 {
+            Some(bytes) => writer.set_value(bytes).map_err(SerializationError::new),
+            None => Ok(writer.set_unset()),
+        }
+    }
+}
+
+fn bytes(digits: &str) -> Vec<u8> {
+    let digit = |at: usize| {
+        digits
+            .get(at..at + 2)
+            .map(|pair| u8::from_str_radix(pair, 16))
+    };
+    (0..digits.len() / 2)
+        .filter_map(|index| digit(2 * index)?.ok())
+        .collect()
+}
+
+/// All columns of a table, each once.
+fn columns(table: &Table) -> Vec<String> {
+    [
+        &table.keys,
+        &table.clustering,
+        &table.regular,
+        &table.collections,
+    ]
+    .into_iter()
+    .flatten()
+    .cloned()
+    .collect()
+}
+
+/// The rows of the table `name`, up to `limit`.
+async fn contents(
+    session: &Session,
+    name: &str,
+    columns: &[String],
+    limit: usize,
+) -> Result<Vec<SeedRow>, Native> {
+    let quoted: Vec<_> = columns.iter().map(|name| cql::identifier(name)).collect();
+    let query = format!("SELECT {} FROM {name} LIMIT {limit}", quoted.join(", "));
+    let result = ask(session, query).await?;
+    let result = result.into_rows_result().map_err(Native::unexpected)?;
+    let mut contents = Vec::new();
+    for row in result
+        .rows::<ColumnIterator<'_, '_>>()
+        .map_err(Native::unexpected)?
+    {
+        let mut values = SeedRow::new();
+        for column in row.map_err(Native::unexpected)? {
+            let slice = column.map_err(Native::unexpected)?.slice;
+            values.push(slice.map(|slice| hexadecimal(slice.as_slice())));
+        }
+        contents.push(values);
+    }
+    Ok(contents)
+}
+
 impl Seed {
     fn size(&self) -> usize {
         match self {
-            Self::Rows(rows) => rows.iter().map(String::len).sum(),
+            Self::Rows(rows) => rows.iter().flatten().flatten().map(String::len).sum(),
             Self::Refused(_) => 0,
         }
     }
@@ -253,8 +376,7 @@ impl Seed {
 /// What `table` holds now, if anything.
 async fn seed(session: &Session, keyspace: &str, table: &Table) -> Result<Option<Seed>, Native> {
     let name = cql::qualified(keyspace, &table.name);
-    let query = format!("SELECT JSON * FROM {name} LIMIT {}", MOST_ROWS + 1);
-    let found: Vec<(String,)> = rows(ask(session, query).await?)?;
+    let found = contents(session, &name, &columns(table), MOST_ROWS + 1).await?;
     if found.is_empty() {
         return Ok(None);
     }
@@ -273,9 +395,7 @@ async fn seed(session: &Session, keyspace: &str, table: &Table) -> Result<Option
             "they have a time to live, and would be gone one day".to_owned(),
         )));
     }
-    Ok(Some(Seed::Rows(
-        found.into_iter().map(|(row,)| row).collect(),
-    )))
+    Ok(Some(Seed::Rows(found)))
 }
 
 async fn lives_shortly(session: &Session, name: &str, table: &Table) -> Result<bool, Native> {
@@ -298,18 +418,4 @@ async fn lives_shortly(session: &Session, name: &str, table: &Table) -> Result<b
             .any(|(elements,)| elements.iter().flatten().any(Option::is_some));
     }
     Ok(is_set)
-}
-
-/// A row without what it has no value for: writing that would be a deletion, and of a key's column an error,
-/// as where a partition has static columns and no row.
-fn without_nulls(row: &str, table: &Table) -> Result<String, Native> {
-    // Values are kept as they are written: a number may be longer than any of Rust's.
-    let values: BTreeMap<String, &RawValue> =
-        serde_json::from_str(row).map_err(Native::unexpected)?;
-    let kept: BTreeMap<_, _> = values
-        .into_iter()
-        .filter(|(_, value)| value.get() != "null")
-        .collect();
-    debug_assert!(kept.len() >= table.keys.len(), "a row has a key");
-    serde_json::to_string(&kept).map_err(Native::unexpected)
 }
