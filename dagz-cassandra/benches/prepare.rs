@@ -132,7 +132,7 @@ fn measure(tables: usize, rounds: usize, workers: usize) {
     runtime::wait(async move {
         let config = Config::new(&url(&base)).unwrap();
         for database in databases(&config, target.project()).await.unwrap() {
-            if database.base().starts_with(&base) {
+            if database.base().is_some_and(|of| of.starts_with(&base)) {
                 remove(&database).await.unwrap();
             }
         }

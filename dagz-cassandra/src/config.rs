@@ -4,21 +4,13 @@
 
 use std::{fmt, future::Future, path::PathBuf, sync::Arc};
 
-use dagz_core::{Error, ErrorKind, Options, Result, Target};
-use futures_util::future::BoxFuture;
+use dagz_core::{
+    Error, ErrorKind, Options, Result, Target,
+    driver::{BoxError, Hook, Migrate, Migrations, PrepareWith},
+};
 use scylla::client::{session::Session, session_builder::SessionBuilder};
 
-use crate::{route, server::Source};
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Something of the user's that fills one worker's keyspace.
-pub(crate) type Migrate =
-    Arc<dyn Fn(Arc<Session>) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
-
-/// Something of the user's that is run for one worker's keyspace.
-pub(crate) type ForTarget =
-    Arc<dyn Fn(Target, Arc<Session>) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
+use crate::{route, source::Source};
 
 type Filter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -45,13 +37,6 @@ pub enum Prepare {
     Baseline,
 }
 
-/// What `prepare` does: one of dagz's ways, or the user's own.
-#[derive(Clone)]
-pub(crate) enum PrepareWith {
-    Own(Prepare),
-    Closure(ForTarget),
-}
-
 /// The configuration of the Cassandra driver.
 ///
 /// Holds the base keyspace, which is also where the cluster and the credentials of dagz's own
@@ -59,12 +44,11 @@ pub(crate) enum PrepareWith {
 #[derive(Clone)]
 pub struct Config {
     pub(crate) base: Source,
-    pub(crate) migrations: Option<PathBuf>,
-    pub(crate) migrate_with: Option<(String, Migrate)>,
+    pub(crate) migrations: Migrations<Arc<Session>>,
     pub(crate) template: Option<String>,
     pub(crate) replication: Option<String>,
-    pub(crate) worker_init: Option<ForTarget>,
-    pub(crate) prepare: PrepareWith,
+    pub(crate) worker_init: Option<Hook<Arc<Session>>>,
+    pub(crate) prepare: PrepareWith<Prepare, Arc<Session>>,
     pub(crate) reroute_if: Option<Filter>,
     pub(crate) options: Options,
     pub(crate) keep_tables: Vec<String>,
@@ -102,12 +86,11 @@ impl Config {
         }
         Ok(Self {
             base,
-            migrations: None,
-            migrate_with: None,
+            migrations: Migrations::of_files("cql"),
             template: None,
             replication: None,
             worker_init: None,
-            prepare: PrepareWith::Own(Prepare::default()),
+            prepare: PrepareWith::default(),
             reroute_if: None,
             options: Options::default(),
             keep_tables: KEPT_TABLES.map(str::to_owned).to_vec(),
@@ -123,7 +106,7 @@ impl Config {
     /// keyspace are refused, since they would leave the worker's.
     #[must_use]
     pub fn migrations(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.migrations = Some(directory.into());
+        self.migrations.directory = Some(directory.into());
         self
     }
 
@@ -139,11 +122,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let migrate: Migrate = Arc::new(move |session| {
-            let done = migrate(session);
-            Box::pin(async move { done.await.map_err(Into::into) })
-        });
-        self.migrate_with = Some((tag.into(), migrate));
+        self.migrations.function = Some(Migrate::new(tag, migrate));
         self
     }
 
@@ -181,7 +160,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.prepare = PrepareWith::Closure(for_target(prepare));
+        self.prepare = PrepareWith::Hook(Hook::prepare_with(prepare));
         self
     }
 
@@ -197,7 +176,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.worker_init = Some(for_target(init));
+        self.worker_init = Some(Hook::worker_init(init));
         self
     }
 
@@ -257,39 +236,20 @@ impl Config {
 /// Shows what is configured, without the password.
 impl fmt::Debug for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prepare = match &self.prepare {
-            PrepareWith::Own(prepare) => format!("{prepare:?}"),
-            PrepareWith::Closure(_) => "closure".to_owned(),
-        };
         formatter
             .debug_struct("Config")
             .field("base", &self.base)
-            .field("migrations", &self.migrations)
-            .field(
-                "migrate_with",
-                &self.migrate_with.as_ref().map(|(tag, _)| tag),
-            )
+            .field("migrations", &self.migrations.directory)
+            .field("migrate_with", &self.migrations.function)
             .field("template", &self.template)
             .field("replication", &self.replication)
             .field("worker_init", &self.worker_init.is_some())
-            .field("prepare", &prepare)
+            .field("prepare", &self.prepare)
             .field("reroute_if", &self.reroute_if.is_some())
             .field("keep_tables", &self.keep_tables)
             .field("fetch_schema", &self.fetch_schema)
             .finish_non_exhaustive()
     }
-}
-
-fn for_target<F, Fut, E>(function: F) -> ForTarget
-where
-    F: Fn(Target, Arc<Session>) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<BoxError>,
-{
-    Arc::new(move |target, session| {
-        let done = function(target, session);
-        Box::pin(async move { done.await.map_err(Into::into) })
-    })
 }
 
 #[cfg(test)]

@@ -5,50 +5,39 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use dagz_core::{
-    DbConfig, Endpoint, Error, ErrorKind, Options, Result, Target, Worker, async_trait, name,
+    DbConfig, Endpoint, Error, ErrorKind, Options, Result, Target, Worker, async_trait,
+    driver::{Configured, Known, PrepareWith},
+    name,
 };
 
 use crate::{
-    Config, Prepare,
-    config::PrepareWith,
-    error, provision,
+    Config, Prepare, provision,
     reset::{self, Keeper, Leases},
-    server::{Kept, NAME_LIMIT, Server, Source},
+    server::{Kept, NAME_LIMIT, Server},
+    source::Source,
 };
 
 /// The word for this driver everywhere.
 pub(crate) const NAME: &str = "cassandra";
 
 /// The driver of this process, once it is configured.
-pub(crate) static DRIVER: OnceLock<Driver> = OnceLock::new();
+pub(crate) static DRIVER: Configured<Driver> = Configured::new(NAME, "Cassandra");
 
 /// Makes `config` the Cassandra configuration of this process.
 ///
 /// # Errors
 /// [`ErrorKind::AlreadyConfigured`] the second time.
 pub fn configure(config: Config) -> Result<()> {
-    static CONFIGURING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = CONFIGURING.lock().unwrap_or_else(PoisonError::into_inner);
-    let driver = Driver::new(config);
-    if dagz_core::configured(NAME).is_none() {
-        // First here, so that the first access through the core finds it.
-        DRIVER.get_or_init(|| driver.clone());
-    }
-    dagz_core::configure(driver)
+    DRIVER.configure(Driver::new(config))
 }
 
 /// The driver of this process.
 pub(crate) fn configured() -> Result<&'static Driver> {
-    DRIVER.get().ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unconfigured,
-            "the Cassandra driver is not configured: call `dagz::cassandra::configure(..)` first",
-        )
-    })
+    DRIVER.required()
 }
 
 /// Cassandra for dagz, with its sessions and what it knows of this process's keyspaces.
@@ -60,15 +49,14 @@ pub struct Driver {
     shared: Arc<Shared>,
 }
 
+/// Contact points, user and keyspace.
+type SessionKey = (String, Option<String>, String);
+
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    configured: Arc<Server>,
-    /// By the identity of an endpoint, as spelled and as told by the cluster.
-    servers: Mutex<HashMap<String, Arc<Server>>>,
-    /// By contact points, user and keyspace.
-    kept: Mutex<HashMap<(String, Option<String>, String), Arc<Kept>>>,
-    databases: Mutex<HashMap<(String, String), Arc<Database>>>,
+    known: Known<Server, Database>,
+    kept: Mutex<HashMap<SessionKey, Arc<Kept>>>,
     leases: Arc<Leases>,
 }
 
@@ -81,15 +69,11 @@ pub(crate) struct Database {
 impl Driver {
     /// A driver for what `config` says.
     pub fn new(config: Config) -> Self {
-        let configured = Arc::new(Server::new(&config.base));
-        let id = config.base.endpoint().id().to_owned();
         Self {
             shared: Arc::new(Shared {
-                servers: Mutex::new(HashMap::from([(id, Arc::clone(&configured))])),
-                configured,
+                known: Known::new(config.base.endpoint(), Server::new(&config.base)),
                 config,
                 kept: Mutex::default(),
-                databases: Mutex::default(),
                 leases: Arc::default(),
             }),
         }
@@ -107,20 +91,12 @@ impl Driver {
 
     /// Remembers that `endpoint` can be reached by `source`; what is known already stays.
     pub(crate) fn learn(&self, endpoint: &Endpoint, source: &Source) {
-        let mut servers = self.servers();
-        if !servers.contains_key(endpoint.id()) {
-            servers.insert(endpoint.id().to_owned(), Arc::new(Server::new(source)));
-        }
+        self.shared.known.learn(endpoint, || Server::new(source));
     }
 
     /// The cluster of `endpoint`.
     pub(crate) fn server(&self, endpoint: &Endpoint) -> Result<Arc<Server>> {
-        self.servers().get(endpoint.id()).cloned().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("no session settings are known for the cluster at `{endpoint}`"),
-            )
-        })
+        self.shared.known.server(endpoint)
     }
 
     /// The session of this process for what `source` names.
@@ -149,38 +125,7 @@ impl Driver {
 
     /// What this process keeps for `target`.
     pub(crate) fn database(&self, target: &Target) -> Arc<Database> {
-        let key = (target.endpoint().id().to_owned(), target.name().to_owned());
-        let mut databases = self
-            .shared
-            .databases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(databases.entry(key).or_default())
-    }
-
-    async fn identity_of(&self, server: &Server) -> Result<Endpoint> {
-        let kept = self.kept(&server.source.in_keyspace(""));
-        let session = kept.ready().await?;
-        let identity = server.identity(&session).await.map_err(|error| {
-            error::statement(
-                ErrorKind::Unreachable,
-                format!(
-                    "Cassandra at `{}` does not say who it is",
-                    server.source.shown()
-                ),
-                "",
-                server.source.user(),
-                error,
-            )
-        })?;
-        Ok(identity.clone())
-    }
-
-    fn servers(&self) -> MutexGuard<'_, HashMap<String, Arc<Server>>> {
-        self.shared
-            .servers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shared.known.database(target, Database::default)
     }
 }
 
@@ -221,28 +166,8 @@ impl DbConfig for Driver {
         name::rewrite(worker, base, NAME_LIMIT)
     }
 
-    /// The configured cluster is known by its configured address, without asking it: a session
-    /// for nothing but that is more than a test should pay. Other addresses are asked whether they
-    /// lead there.
     async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
-        let server = self.server(endpoint)?;
-        let configured = &self.shared.configured;
-        if Arc::ptr_eq(configured, &server) {
-            return Ok(self.config().base.endpoint());
-        }
-        let identity = self.identity_of(&server).await?;
-        // That the configured cluster cannot be reached says nothing about this one.
-        let is_configured = self
-            .identity_of(configured)
-            .await
-            .is_ok_and(|other| other == identity);
-        if is_configured {
-            return Ok(self.config().base.endpoint());
-        }
-        self.servers()
-            .entry(identity.id().to_owned())
-            .or_insert_with(|| Arc::clone(&server));
-        Ok(identity)
+        self.shared.known.identify(endpoint).await
     }
 
     fn fingerprint(&self) -> String {
@@ -256,17 +181,11 @@ impl DbConfig for Driver {
     async fn prepare(&self, target: &Target) -> Result<()> {
         match &self.config().prepare {
             PrepareWith::Own(prepare) => reset::prepare(self, target, *prepare).await,
-            PrepareWith::Closure(closure) => {
-                // Whatever the closure does, it does it to a keyspace that is this run's alone.
+            PrepareWith::Hook(hook) => {
+                // Whatever the function does, it does it to a keyspace that is this run's alone.
                 reset::prepare(self, target, Prepare::None).await?;
                 let session = self.kept_for(target)?.ready().await?;
-                closure(target.clone(), session).await.map_err(|error| {
-                    Error::new(
-                        ErrorKind::Prepare,
-                        format!("the `prepare_with` function failed for `{}`", target.name()),
-                    )
-                    .with_source(error)
-                })
+                hook.call(target, session).await
             }
         }
     }

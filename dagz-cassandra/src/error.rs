@@ -5,22 +5,22 @@
 
 use std::{fmt, fmt::Display};
 
-use dagz_core::{Error, ErrorKind};
+use dagz_core::{Error, ErrorKind, driver::Failure};
 use scylla::errors::{
     ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
     MetadataError, NewSessionError, PrepareError, RequestAttemptError, SchemaAgreementError,
     UseKeyspaceError,
 };
 
-use crate::server::Source;
+use crate::source::Source;
 
 /// Whatever a session answers with when it fails.
 #[derive(Clone, Debug)]
 pub(crate) enum Native {
-    Execution(ExecutionError),
-    Prepare(PrepareError),
-    UseKeyspace(UseKeyspaceError),
-    Agreement(SchemaAgreementError),
+    Execution(Box<ExecutionError>),
+    Prepare(Box<PrepareError>),
+    UseKeyspace(Box<UseKeyspaceError>),
+    Agreement(Box<SchemaAgreementError>),
     /// It answered, and not as it should.
     Unexpected(String),
 }
@@ -43,7 +43,7 @@ macro_rules! native {
     ($($variant:ident: $error:ty),+) => {$(
         impl From<$error> for Native {
             fn from(error: $error) -> Self {
-                Self::$variant(error)
+                Self::$variant(Box::new(error))
             }
         }
     )+};
@@ -55,21 +55,35 @@ impl Native {
         Self::Unexpected(error.to_string())
     }
 
+    /// The one attempt at the request, if it came to that.
+    fn attempt(&self) -> Option<&RequestAttemptError> {
+        fn of_prepare(error: &PrepareError) -> Option<&RequestAttemptError> {
+            match error {
+                PrepareError::AllAttemptsFailed { first_attempt, .. } => Some(first_attempt),
+                _ => None,
+            }
+        }
+        fn of_use(error: &UseKeyspaceError) -> Option<&RequestAttemptError> {
+            match error {
+                UseKeyspaceError::RequestError(error) => Some(error),
+                _ => None,
+            }
+        }
+        match self {
+            Self::Execution(error) => match &**error {
+                ExecutionError::LastAttemptError(error) => Some(error),
+                ExecutionError::PrepareError(error) => of_prepare(error),
+                ExecutionError::UseKeyspaceError(error) => of_use(error),
+                _ => None,
+            },
+            Self::Prepare(error) => of_prepare(error),
+            Self::UseKeyspace(error) => of_use(error),
+            Self::Agreement(_) | Self::Unexpected(_) => None,
+        }
+    }
+
     fn database(&self) -> Option<(&DbError, &str)> {
-        let attempt = match self {
-            Self::Execution(ExecutionError::LastAttemptError(error)) => error,
-            Self::Execution(ExecutionError::PrepareError(PrepareError::AllAttemptsFailed {
-                first_attempt,
-                ..
-            }))
-            | Self::Prepare(PrepareError::AllAttemptsFailed { first_attempt, .. }) => first_attempt,
-            Self::Execution(ExecutionError::UseKeyspaceError(UseKeyspaceError::RequestError(
-                error,
-            )))
-            | Self::UseKeyspace(UseKeyspaceError::RequestError(error)) => error,
-            _ => return None,
-        };
-        match attempt {
+        match self.attempt()? {
             RequestAttemptError::DbError(error, text) => Some((error, text)),
             _ => None,
         }
@@ -77,29 +91,25 @@ impl Native {
 
     /// Whether the session cannot reach the server any more, so that another one may do better.
     pub(crate) fn is_lost(&self) -> bool {
-        let attempt_is_lost = |error: &RequestAttemptError| {
-            matches!(error, RequestAttemptError::BrokenConnectionError(_))
-        };
-        let prepare_is_lost = |error: &PrepareError| match error {
-            PrepareError::ConnectionPoolError(_) => true,
-            PrepareError::AllAttemptsFailed { first_attempt, .. } => attempt_is_lost(first_attempt),
-            _ => false,
-        };
+        match self.attempt() {
+            Some(RequestAttemptError::BrokenConnectionError(_)) => return true,
+            Some(RequestAttemptError::DbError(error, _)) => {
+                return matches!(error, DbError::IsBootstrapping | DbError::Overloaded);
+            }
+            _ => {}
+        }
         match self {
-            Self::Execution(error) => match error {
-                ExecutionError::ConnectionPoolError(_) | ExecutionError::EmptyPlan => true,
-                ExecutionError::LastAttemptError(error) => attempt_is_lost(error),
-                ExecutionError::PrepareError(error) => prepare_is_lost(error),
-                ExecutionError::SchemaAgreementError(_) | ExecutionError::MetadataError(_) => true,
-                _ => matches!(
-                    self.database(),
-                    Some((DbError::IsBootstrapping | DbError::Overloaded, _))
-                ),
-            },
-            Self::Prepare(error) => prepare_is_lost(error),
-            Self::UseKeyspace(UseKeyspaceError::RequestError(error)) => attempt_is_lost(error),
-            Self::UseKeyspace(_) | Self::Unexpected(_) => false,
+            Self::Execution(error) => matches!(
+                **error,
+                ExecutionError::ConnectionPoolError(_)
+                    | ExecutionError::EmptyPlan
+                    | ExecutionError::PrepareError(PrepareError::ConnectionPoolError(_))
+                    | ExecutionError::SchemaAgreementError(_)
+                    | ExecutionError::MetadataError(_)
+            ),
+            Self::Prepare(error) => matches!(**error, PrepareError::ConnectionPoolError(_)),
             Self::Agreement(_) => true,
+            Self::UseKeyspace(_) | Self::Unexpected(_) => false,
         }
     }
 
@@ -212,6 +222,20 @@ pub(crate) fn statement(
         otherwise
     };
     Error::new(kind, message.to_string()).with_source(error)
+}
+
+/// What stopped a statement that was to do `what` to `keyspace`, and whether another session may do better.
+pub(crate) fn failure(
+    kind: ErrorKind,
+    what: &str,
+    source: &Source,
+    keyspace: &str,
+    error: Native,
+) -> Failure {
+    let is_lost = error.is_lost();
+    let message = format!("{what} `{keyspace}` failed at `{}`", source.shown());
+    let error = statement(kind, message, keyspace, source.user(), error);
+    Failure::new(is_lost, error)
 }
 
 /// What gives `user` the rights that dagz needs.

@@ -15,6 +15,7 @@ mod reset;
 mod route;
 mod schema;
 mod server;
+mod source;
 
 pub use client::Cassandra;
 pub use config::{Config, Prepare};

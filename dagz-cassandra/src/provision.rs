@@ -1,52 +1,55 @@
 //! Makes workers' keyspaces: as a copy of another's schema, by migrations, or by the user's own function.
 //!
-//! `provision/stamp.rs` decides whose a keyspace is, and `provision/cleanup.rs` lists and removes what dagz
+//! `provision/stamp.rs` decides whose a keyspace is, `provision/make.rs` makes one, and `provision/cleanup.rs` lists and removes what dagz
 //! made. [`init`] is where the driver enters. Who makes a keyspace holds its lease (`reset/lease.rs`), so that
 //! it is made once, however many ask.
 
 mod cleanup;
+mod make;
 mod stamp;
 
-use std::{path::Path, sync::Arc, time::Instant};
+use std::{sync::Arc, time::Instant};
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event, migrations::Migration};
-use scylla::client::{execution_profile::ExecutionProfileHandle, session::Session};
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    driver::{Failure, Role},
+    event::Event,
+};
+use scylla::client::session::Session;
 
 pub use self::cleanup::{Stamped, databases, remove};
-pub(crate) use self::stamp::{Owner, Stamp, owner};
+pub(crate) use self::stamp::{Owner, owner, refusal};
+use self::{
+    make::{agree, create_stamp, drop_keyspace, make, record},
+    stamp::Stamp,
+};
 use crate::{
     Config, Driver,
-    config::PrepareWith,
-    cql,
     driver::configured,
     error::{self, Native},
     reset::State,
-    schema::{STAMP_TABLE, Schema},
-    server::{Source, ask_slowly, pinned},
+    schema::Schema,
+    server::{ask_slowly, pinned},
+    source::Source,
 };
 
-/// Where a keyspace's replication is said nowhere.
-const REPLICATION: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
+/// Changes whenever what an earlier version made must not be used any more.
+const FORMAT: u32 = 1;
 
 /// What keyspaces depend on that `config` has made, but for what they are copied from.
 pub(crate) fn fingerprint(config: &Config) -> String {
-    // Files that cannot be read are an error where they are run.
-    let files = migrations(config).unwrap_or_default();
-    let tag = config.migrate_with.as_ref().map(|(tag, _)| &**tag);
     let format = format!(
-        "cassandra {} {:?} {:?}",
-        stamp::FORMAT,
-        config.template,
-        config.replication
+        "cassandra {FORMAT} {:?} {:?}",
+        config.template, config.replication
     );
-    dagz_core::migrations::fingerprint(&format, &files, tag)
+    // Files that cannot be read are an error where they are run.
+    config.migrations.fingerprint(&format).unwrap_or_default()
 }
 
-fn migrations(config: &Config) -> Result<Vec<Migration>> {
-    match &config.migrations {
-        Some(directory) => dagz_core::migrations::read_ending(Path::new(directory), "cql"),
-        None => Ok(Vec::new()),
-    }
+/// Whether the schema of another keyspace is copied.
+fn is_copied(config: &Config) -> bool {
+    config.migrations.directory.is_none()
+        && (config.migrations.function.is_none() || config.template.is_some())
 }
 
 /// Makes the keyspace of `target` exist, made by dagz for this project and up to date.
@@ -59,8 +62,8 @@ pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
         let kept = driver.kept_for(target)?;
         let session = kept.get().await?;
         match provide(driver, target, &session, false).await {
-            Err(Stop::Lost(_)) if !is_second => kept.forget(&session).await,
-            outcome => return outcome.map_err(Stop::into_error),
+            Err(Failure::Lost(_)) if !is_second => kept.forget(&session).await,
+            outcome => return outcome.map_err(Failure::into_error),
         }
         is_second = true;
     }
@@ -71,48 +74,8 @@ pub(crate) async fn rebuild(
     driver: &Driver,
     target: &Target,
     session: &Arc<Session>,
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     provide(driver, target, session, true).await
-}
-
-/// Why something stopped.
-#[derive(Debug)]
-pub(crate) enum Stop {
-    /// The session reaches nobody any more; another one may do.
-    Lost(Error),
-    Final(Error),
-}
-
-impl Stop {
-    /// Tells a session that is lost from a statement that failed; `what` says what it was for.
-    pub(crate) fn of(
-        kind: ErrorKind,
-        what: &str,
-        source: &Source,
-        keyspace: &str,
-        error: Native,
-    ) -> Self {
-        let is_lost = error.is_lost();
-        let message = format!("{what} `{keyspace}` failed at `{}`", source.shown());
-        let error = error::statement(kind, message, keyspace, source.user(), error);
-        if is_lost {
-            Self::Lost(error)
-        } else {
-            Self::Final(error)
-        }
-    }
-
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            Self::Lost(error) | Self::Final(error) => error,
-        }
-    }
-}
-
-impl From<Error> for Stop {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
 }
 
 async fn provide(
@@ -120,29 +83,31 @@ async fn provide(
     target: &Target,
     session: &Arc<Session>,
     anew: bool,
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     let config = driver.config();
     let source = driver.server(target.endpoint())?.source.clone();
     let failed = |what: &'static str| {
         let source = source.clone();
         let name = target.name().to_owned();
-        move |error| Stop::of(ErrorKind::WorkerInit, what, &source, &name, error)
+        move |error| error::failure(ErrorKind::WorkerInit, what, &source, &name, error)
     };
     driver
         .leases()
         .take(session, target)
         .await
-        .map_err(|error| error.into_stop(&source, target))?;
+        .map_err(|error| error.into_failure(&source, target))?;
     let found = Schema::read(session, target.name())
         .await
         .map_err(failed("reading keyspace"))?;
-    let owner = found.as_ref().map(|schema| owner(target.project(), schema));
+    let owner = found
+        .as_ref()
+        .and_then(|schema| owner(target.project(), schema));
     match &owner {
         Some(owner @ (Owner::Foreign(_) | Owner::Later(_))) => {
-            return Err(owner.refusal("use", target.name()).into());
+            return Err(refusal(owner, "use", target.name()).into());
         }
         Some(owner @ (Owner::Unstamped | Owner::Moved(_))) if config.worker_init.is_none() => {
-            return Err(owner.refusal("reset", target.name()).into());
+            return Err(refusal(owner, "reset", target.name()).into());
         }
         _ => {}
     }
@@ -155,12 +120,12 @@ async fn provide(
         }
         return init_by_user(driver, target, session)
             .await
-            .map_err(Stop::Final);
+            .map_err(Failure::Final);
     }
 
     let model = model(config, session, target, &source).await?;
     let print = match &model {
-        Some(model) if config.migrations.is_none() => {
+        Some(model) if is_copied(config) => {
             format!("{}-{}", fingerprint(config), model.fingerprint())
         }
         _ => fingerprint(config),
@@ -186,7 +151,7 @@ async fn provide(
     let started = Instant::now();
     make(driver, target, session, model.as_ref(), &print).await?;
     let detail = match &model {
-        Some(model) if config.migrations.is_none() => format!("from `{}`", model.keyspace),
+        Some(model) if is_copied(config) => format!("from `{}`", model.keyspace),
         _ => "by migrations".to_owned(),
     };
     Event::new("clone")
@@ -203,10 +168,10 @@ async fn model(
     session: &Session,
     target: &Target,
     source: &Source,
-) -> Result<Option<Schema>, Stop> {
+) -> Result<Option<Schema>, Failure> {
     let name = config.template.as_deref().unwrap_or(target.base());
     let found = Schema::read(session, name).await.map_err(|error| {
-        Stop::of(
+        error::failure(
             ErrorKind::WorkerInit,
             "reading keyspace",
             source,
@@ -214,9 +179,7 @@ async fn model(
             error,
         )
     })?;
-    let is_copied =
-        config.migrations.is_none() && (config.migrate_with.is_none() || config.template.is_some());
-    if found.is_none() && is_copied {
+    if found.is_none() && is_copied(config) {
         return Err(Error::new(
             ErrorKind::Settings,
             format!(
@@ -229,192 +192,17 @@ async fn model(
     Ok(found)
 }
 
-async fn make(
-    driver: &Driver,
-    target: &Target,
-    kept: &Arc<Session>,
-    model: Option<&Schema>,
-    print: &str,
-) -> Result<(), Stop> {
-    let config = driver.config();
-    let name = target.name();
-    let source = driver.server(target.endpoint())?.source.clone();
-    let failed = |what: &'static str| {
-        let source = source.clone();
-        move |error| Stop::of(ErrorKind::WorkerInit, what, &source, name, error)
-    };
-    let files = migrations(config)?;
-    let session = source.open_for_schema().await?;
-    let profile = pinned(&session);
-    let options = match (&config.replication, model.and_then(Schema::options)) {
-        (Some(replication), _) => format!("replication = {replication}"),
-        (None, Some(options)) => options.to_owned(),
-        (None, None) => format!("replication = {REPLICATION}"),
-    };
-    let create = format!(
-        "CREATE KEYSPACE IF NOT EXISTS {} WITH {options}",
-        cql::identifier(name)
-    );
-    ask_slowly(&session, create, &profile)
-        .await
-        .map_err(failed("creating keyspace"))?;
-    let stamp = Stamp::new(target, print);
-    create_stamp(&session, name, &stamp, &profile)
-        .await
-        .map_err(failed("stamping keyspace"))?;
-
-    let is_copied =
-        config.migrations.is_none() && (config.migrate_with.is_none() || config.template.is_some());
-    if let Some(model) = model.filter(|_| is_copied) {
-        for statement in model.statements_for(name) {
-            let outcome = ask_slowly(&session, &*statement, &profile).await;
-            outcome.map_err(failed("copying the schema to keyspace"))?;
-        }
-    }
-    if !files.is_empty() {
-        agree(&session).await.map_err(failed("making keyspace"))?;
-        session
-            .use_keyspace(name, true)
-            .await
-            .map_err(Native::from)
-            .map_err(failed("using keyspace"))?;
-        for file in &files {
-            run(&session, file, name, &profile).await?;
-        }
-    }
-    // Once, for all that was changed.
-    agree(&session).await.map_err(failed("making keyspace"))?;
-    if let Some((_, migrate)) = &config.migrate_with {
-        kept.use_keyspace(name, true)
-            .await
-            .map_err(Native::from)
-            .map_err(failed("using keyspace"))?;
-        migrate(Arc::clone(kept)).await.map_err(|error| {
-            Error::new(
-                ErrorKind::WorkerInit,
-                format!("the `migrate_with` function failed for `{name}`"),
-            )
-            .with_source(error)
-        })?;
-    }
-    record(driver, target, kept).await
-}
-
-async fn agree(session: &Session) -> Result<(), Native> {
-    session.await_schema_agreement().await?;
-    Ok(())
-}
-
-async fn create_stamp(
-    session: &Session,
-    keyspace: &str,
-    stamp: &Stamp,
-    profile: &ExecutionProfileHandle,
-) -> Result<(), Native> {
-    let table = cql::qualified(keyspace, STAMP_TABLE);
-    let statement = format!(
-        "CREATE TABLE {table} (part text PRIMARY KEY, body text) WITH comment = {}",
-        cql::literal(&stamp.to_json())
-    );
-    match ask_slowly(session, statement, profile).await {
-        Err(error) if error.is_already_there() => {
-            let statement = format!(
-                "ALTER TABLE {table} WITH comment = {}",
-                cql::literal(&stamp.to_json())
-            );
-            ask_slowly(session, statement, profile).await.map(drop)
-        }
-        outcome => outcome.map(drop),
-    }
-}
-
-/// Runs one file of CQL in the keyspace that the session uses.
-async fn run(
-    session: &Session,
-    file: &Migration,
-    keyspace: &str,
-    profile: &ExecutionProfileHandle,
-) -> Result<()> {
-    for (number, statement) in cql::statements(file.text()).into_iter().enumerate() {
-        let place = format!("statement {} of `{}`", number + 1, file.path().display());
-        if cql::concerns_keyspaces(&statement) {
-            return Err(Error::new(
-                ErrorKind::Settings,
-                format!(
-                    "{place} would leave the worker's keyspace `{keyspace}`: take `USE` and statements that make, change or drop keyspaces out of the migrations, and say `Config::replication` where that matters"
-                ),
-            ));
-        }
-        ask_slowly(session, statement, profile)
-            .await
-            .map_err(|error| {
-                Error::new(
-                    ErrorKind::WorkerInit,
-                    format!("{place} failed in keyspace `{keyspace}`"),
-                )
-                .with_source(error)
-            })?;
-    }
-    Ok(())
-}
-
-/// Notes what is in the keyspace of `target` as its start state.
-async fn record(driver: &Driver, target: &Target, session: &Session) -> Result<(), Stop> {
-    let source = driver.server(target.endpoint())?.source.clone();
-    let failed = |error| {
-        Stop::of(
-            ErrorKind::WorkerInit,
-            "recording the start state of keyspace",
-            &source,
-            target.name(),
-            error,
-        )
-    };
-    let schema = Schema::read(session, target.name())
-        .await
-        .map_err(failed)?
-        .ok_or_else(|| {
-            Error::new(
-                ErrorKind::WorkerInit,
-                format!("keyspace `{}` was dropped while it was made", target.name()),
-            )
-        })?;
-    let config = driver.config();
-    let state = State::capture(session, &schema, target.project(), &config.keep_tables)
-        .await
-        .map_err(failed)?;
-    if matches!(config.prepare, PrepareWith::Own(crate::Prepare::Baseline)) {
-        state.can_be_restored(target.name())?;
-    }
-    state.write(session, target.name()).await.map_err(failed)
-}
-
-async fn drop_keyspace(session: &Session, name: &str) -> Result<(), Native> {
-    let statement = format!("DROP KEYSPACE IF EXISTS {}", cql::identifier(name));
-    ask_slowly(session, statement, &pinned(session)).await?;
-    session.await_schema_agreement().await?;
-    Ok(())
-}
-
 /// Runs the user's function, and makes sure that it did what is expected of it.
 async fn init_by_user(driver: &Driver, target: &Target, session: &Arc<Session>) -> Result<()> {
     let Some(init) = &driver.config().worker_init else {
         return Ok(());
     };
-    init(target.clone(), Arc::clone(session))
-        .await
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::WorkerInit,
-                format!("the `worker_init` function failed for `{}`", target.name()),
-            )
-            .with_source(error)
-        })?;
+    init.call(target, Arc::clone(session)).await?;
     let found = Schema::read(session, target.name())
         .await
         .map_err(|error| {
             let source = &driver.config().base;
-            Stop::of(
+            error::failure(
                 ErrorKind::WorkerInit,
                 "reading keyspace",
                 source,
@@ -423,16 +211,21 @@ async fn init_by_user(driver: &Driver, target: &Target, session: &Arc<Session>) 
             )
             .into_error()
         })?;
-    match found.map(|schema| owner(target.project(), &schema)) {
-        None => Err(Error::new(
+    let Some(found) = found else {
+        return Err(Error::new(
             ErrorKind::WorkerInit,
             format!(
                 "the `worker_init` function did not create keyspace `{}`",
                 target.name()
             ),
-        )),
+        ));
+    };
+    match owner(target.project(), &found) {
         Some(Owner::Ours(_)) => Ok(()),
-        Some(owner) => Err(owner.refusal("reset", target.name())),
+        owner => {
+            let owner = owner.unwrap_or(Owner::Unstamped);
+            Err(refusal(&owner, "reset", target.name()))
+        }
     }
 }
 
@@ -459,7 +252,7 @@ impl Driver {
         let source = self.server(target.endpoint())?.source.clone();
         let session = self.kept_for(target)?.get().await?;
         let failed = |error| {
-            Stop::of(
+            error::failure(
                 ErrorKind::WorkerInit,
                 "adopting keyspace",
                 &source,
@@ -481,18 +274,19 @@ impl Driver {
                     ),
                 )
             })?;
-        let owner = owner(target.project(), &schema);
-        if matches!(owner, Owner::Foreign(_) | Owner::Later(_)) {
-            return Err(owner.refusal("adopt", target.name()));
+        if let Some(owner @ (Owner::Foreign(_) | Owner::Later(_))) =
+            owner(target.project(), &schema)
+        {
+            return Err(refusal(&owner, "adopt", target.name()));
         }
-        let stamp = Stamp::new(target, "adopted");
+        let stamp = Stamp::new(target, Role::Worker, "adopted", ()).complete();
         create_stamp(&session, target.name(), &stamp, &pinned(&session))
             .await
             .map_err(failed)?;
         agree(&session).await.map_err(failed)?;
         record(self, target, &session)
             .await
-            .map_err(Stop::into_error)
+            .map_err(Failure::into_error)
     }
 }
 

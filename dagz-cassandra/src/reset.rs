@@ -2,17 +2,18 @@
 //!
 //! [`Keeper`] (`reset/keeper.rs`) knows what there is to reset, and finds what differs, by one request per
 //! table, all at once; `reset/clear.rs` empties a table; `reset/state.rs` is the start state, recorded when the
-//! keyspace is made; `reset/lease.rs` keeps other runs off. Where a repair cannot be exact, as after a change of
+//! keyspace is made, by `reset/rows.rs`; `reset/lease.rs` keeps other runs off. Where a repair cannot be exact, as after a change of
 //! the schema, the keyspace is made anew by `provision`.
 
 mod clear;
 mod keeper;
 mod lease;
+mod rows;
 mod state;
 
 use std::{sync::Arc, time::Instant};
 
-use dagz_core::{Error, ErrorKind, Result, Settings, Target, event::Event};
+use dagz_core::{Error, ErrorKind, Result, Settings, Target, driver::Failure, event::Event};
 use scylla::client::session::Session;
 
 use self::{clear::Clock, keeper::Outcome};
@@ -25,7 +26,7 @@ use crate::{
     Driver, Prepare,
     driver::configured,
     error,
-    provision::{self, Stop, owner},
+    provision::{self, Owner, owner, refusal},
     schema::Schema,
     server::{all, is_single, moment},
 };
@@ -72,9 +73,15 @@ pub async fn truncate_session(session: &Session, keyspace: &str) -> Result<()> {
             format!("cannot empty keyspace `{keyspace}`: it does not exist"),
         )
     })?;
-    let owner = owner(Settings::current()?.project(), &schema);
-    if !owner.is_ours() {
-        return Err(owner.refusal("empty", keyspace));
+    match owner(Settings::current()?.project(), &schema) {
+        Some(owner) if owner.is_ours() => {}
+        owner => {
+            return Err(refusal(
+                &owner.unwrap_or(Owner::Unstamped),
+                "empty",
+                keyspace,
+            ));
+        }
     }
     let clock = Clock::new(moment(session).await.map_err(failed)?, is_single(session));
     let tables = schema.tables.iter();
@@ -129,7 +136,7 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
         };
         match outcome {
             Ok(()) => {}
-            Err(Stop::Lost(_)) if !is_second => {
+            Err(Failure::Lost(_)) if !is_second => {
                 is_second = true;
                 kept.forget(&session).await;
             }
@@ -145,9 +152,9 @@ async fn rebuild(
     session: &Arc<Session>,
     reason: &str,
     again: bool,
-) -> Result<(), Stop> {
+) -> Result<(), Failure> {
     if again {
-        return Err(Stop::Final(Error::new(
+        return Err(Failure::Final(Error::new(
             ErrorKind::Prepare,
             format!(
                 "keyspace `{}` was made anew and still is not in its start state: {reason}",

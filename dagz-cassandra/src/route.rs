@@ -15,7 +15,7 @@ pub(crate) use self::url::parse;
 use crate::{
     driver::{self, DRIVER, configured},
     error,
-    server::Source,
+    source::Source,
 };
 
 /// Gives session settings of the current test's worker for those of the application.

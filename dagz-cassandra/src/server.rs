@@ -1,26 +1,21 @@
 //! A cluster as this crate reaches it: how sessions are opened, kept, and asked.
 //!
-//! [`Source`] is an application's settings without the keyspace. A [`Kept`] session is opened once per process,
+//! A [`Kept`] session, opened by a [`Source`] (`source.rs`), is opened once per process,
 //! cluster, user and keyspace, and lives on dagz's control runtime. [`ask`] and its like send dagz's own
 //! statements, by a profile of their own: nothing of a session's settings has a say in them.
 
 use std::{
-    fmt,
-    num::NonZeroUsize,
     sync::{Arc, OnceLock},
     time::Duration,
 };
 
-use dagz_core::{Endpoint, Result};
+use dagz_core::{Endpoint, ErrorKind, Result, driver};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use scylla::{
     client::{
-        PoolSize,
         execution_profile::{ExecutionProfile, ExecutionProfileHandle},
         session::Session,
-        session_builder::SessionBuilder,
     },
-    cluster::KnownNode,
     deserialize::row::DeserializeRow,
     policies::{
         load_balancing::{NodeIdentifier, SingleTargetLoadBalancingPolicy},
@@ -28,12 +23,14 @@ use scylla::{
     },
     response::query_result::QueryResult,
     statement::{Consistency, SerialConsistency, unprepared::Statement},
+    value::{CqlTimestamp, CqlValue},
 };
 use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
     cql,
     error::{self, Native},
+    source::Source,
 };
 
 /// The longest name of a keyspace.
@@ -47,139 +44,6 @@ pub(crate) const SLOW: Duration = Duration::from_secs(90);
 
 /// How long a kept session may take to show that it is alive.
 const ALIVE: Duration = Duration::from_secs(3);
-
-/// How often is asked whether all nodes have a changed schema.
-const AGREEMENT_POLL: Duration = Duration::from_millis(20);
-
-/// How a cluster is reached, and in which keyspace.
-#[derive(Clone)]
-pub(crate) struct Source {
-    /// Without a keyspace.
-    builder: SessionBuilder,
-    keyspace: String,
-    shown: String,
-    user: Option<String>,
-}
-
-impl Source {
-    pub(crate) fn from_builder(mut builder: SessionBuilder) -> Self {
-        let is_spelled = builder.config.keyspace_case_sensitive;
-        let keyspace = builder.config.used_keyspace.take().unwrap_or_default();
-        let nodes: Vec<_> = builder
-            .config
-            .known_nodes
-            .iter()
-            .map(|node| match node {
-                KnownNode::Hostname(name) => with_port(name),
-                KnownNode::Address(address) => address.to_string(),
-                // Of a later scylla; shown as it shows itself.
-                other => format!("{other:?}"),
-            })
-            .collect();
-        Self {
-            keyspace: if is_spelled {
-                keyspace
-            } else {
-                keyspace.to_lowercase()
-            },
-            shown: nodes.join(","),
-            user: None,
-            builder,
-        }
-    }
-
-    pub(crate) fn with_user(mut self, user: Option<String>) -> Self {
-        self.user = user;
-        self
-    }
-
-    /// The keyspace, as the server spells it; empty where there is none.
-    pub(crate) fn keyspace(&self) -> &str {
-        &self.keyspace
-    }
-
-    /// The contact points.
-    pub(crate) fn shown(&self) -> &str {
-        &self.shown
-    }
-
-    pub(crate) fn user(&self) -> Option<&str> {
-        self.user.as_deref()
-    }
-
-    pub(crate) fn endpoint(&self) -> Endpoint {
-        Endpoint::new(self.shown.clone())
-    }
-
-    /// The same cluster and user, another keyspace.
-    pub(crate) fn in_keyspace(&self, keyspace: &str) -> Self {
-        Self {
-            keyspace: keyspace.to_owned(),
-            ..self.clone()
-        }
-    }
-
-    /// The application's settings, for this keyspace.
-    pub(crate) fn builder(&self) -> SessionBuilder {
-        let mut builder = self.builder.clone();
-        if !self.keyspace.is_empty() {
-            builder.config.used_keyspace = Some(self.keyspace.clone());
-            builder.config.keyspace_case_sensitive = true;
-        }
-        builder
-    }
-
-    /// A session in no keyspace, opened at little cost: one connection, and nothing of the schema.
-    pub(crate) async fn open(&self, fetch_schema: bool) -> Result<Session> {
-        let builder = self
-            .builder
-            .clone()
-            .pool_size(PoolSize::PerHost(NonZeroUsize::MIN))
-            .schema_agreement_interval(AGREEMENT_POLL)
-            .fetch_schema_metadata(fetch_schema)
-            .refresh_metadata_on_auto_schema_agreement(fetch_schema);
-        let builder = if fetch_schema && !self.keyspace.is_empty() {
-            builder.keyspaces_to_fetch([self.keyspace.clone()])
-        } else {
-            builder
-        };
-        builder
-            .build()
-            .await
-            .map_err(|error| error::connecting(self, error))
-    }
-
-    /// A session for changes of the schema, which waits for no agreement by itself.
-    pub(crate) async fn open_for_schema(&self) -> Result<Session> {
-        let quiet = Self {
-            builder: self.builder.clone().auto_await_schema_agreement(false),
-            ..self.clone()
-        };
-        quiet.open(false).await
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Source")
-            .field("server", &self.shown)
-            .field("keyspace", &self.keyspace)
-            .field("user", &self.user)
-            .finish_non_exhaustive()
-    }
-}
-
-fn with_port(name: &str) -> String {
-    let has_port = name.rsplit_once(':').is_some_and(|(host, port)| {
-        port.parse::<u16>().is_ok() && (!host.contains(':') || host.ends_with(']'))
-    });
-    if has_port {
-        name.to_owned()
-    } else {
-        format!("{name}:9042")
-    }
-}
 
 /// A cluster, and what is known of it.
 #[derive(Debug)]
@@ -196,20 +60,34 @@ impl Server {
         }
     }
 
-    /// The cluster, by its name and its node's number, shown by its contact points.
-    pub(crate) async fn identity(&self, session: &Session) -> Result<&Endpoint, Native> {
-        self.identity
-            .get_or_try_init(|| async {
-                let query = "SELECT cluster_name, host_id FROM system.local WHERE key = 'local'";
-                let found: Vec<(String, scylla::value::CqlValue)> =
-                    rows(ask(session, query).await?)?;
-                let (name, node) = found
-                    .into_iter()
-                    .next()
-                    .ok_or_else(|| Native::unexpected("the server does not say who it is"))?;
+    async fn ask_identity(&self) -> Result<Endpoint> {
+        let session = self.source.open(false).await?;
+        let query = "SELECT cluster_name, host_id FROM system.local WHERE key = 'local'";
+        let found = ask(&session, query).await.and_then(rows);
+        let found: Result<Vec<(String, CqlValue)>, Native> = found;
+        match found.map(|rows| rows.into_iter().next()) {
+            Ok(Some((name, node))) => {
                 Ok(Endpoint::new(format!("{name} {node}")).shown_as(self.source.shown()))
-            })
-            .await
+            }
+            Ok(None) => Err(self.nameless(Native::unexpected("no row of its own"))),
+            Err(error) => Err(self.nameless(error)),
+        }
+    }
+
+    fn nameless(&self, error: Native) -> dagz_core::Error {
+        let message = format!(
+            "Cassandra at `{}` does not say who it is",
+            self.source.shown()
+        );
+        let user = self.source.user();
+        error::statement(ErrorKind::Unreachable, message, "", user, error)
+    }
+}
+
+impl driver::Server for Server {
+    /// The cluster, by its name and its node's number, shown by its contact points.
+    async fn identity(&self) -> Result<&Endpoint> {
+        self.identity.get_or_try_init(|| self.ask_identity()).await
     }
 }
 
@@ -261,7 +139,7 @@ impl Kept {
                 Ok(Ok(())) => return Ok(session),
                 Ok(Err(error)) if !error.is_lost() || is_second => {
                     return Err(error::statement(
-                        dagz_core::ErrorKind::WorkerInit,
+                        ErrorKind::WorkerInit,
                         format!(
                             "keyspace `{}` cannot be used at `{}`",
                             self.source.keyspace(),
@@ -384,8 +262,7 @@ pub(crate) struct Moment {
 /// Asks for the version of the schema and for the clock.
 pub(crate) async fn moment(session: &Session) -> Result<Moment, Native> {
     let query = "SELECT schema_version, toTimestamp(now()) FROM system.local WHERE key = 'local'";
-    let found: Vec<(scylla::value::CqlValue, scylla::value::CqlTimestamp)> =
-        rows(ask(session, query).await?)?;
+    let found: Vec<(CqlValue, CqlTimestamp)> = rows(ask(session, query).await?)?;
     let at = std::time::Instant::now();
     let (version, clock) = found
         .into_iter()

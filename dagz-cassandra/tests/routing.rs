@@ -110,7 +110,10 @@ fn capitals_are_kept_where_they_are_meant() {
         let config = Config::new(&url(&name)).unwrap();
         let project = dagz_core::Settings::current().unwrap().project();
         for database in dagz_cassandra::databases(&config, project).await.unwrap() {
-            if database.base().eq_ignore_ascii_case(&name) {
+            if database
+                .base()
+                .is_some_and(|base| base.eq_ignore_ascii_case(&name))
+            {
                 dagz_cassandra::remove(&database).await.unwrap();
             }
         }

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use dagz_core::{ErrorKind, Target, event::Event};
+use dagz_core::{ErrorKind, Target, driver::Failure, event::Event};
 use scylla::{client::session::Session, statement::prepared::PreparedStatement};
 
 use super::{
@@ -16,10 +16,11 @@ use super::{
 };
 use crate::{
     Driver, Prepare,
-    error::Native,
-    provision::{self, Stop, owner},
+    error::{self, Native},
+    provision::{self, owner, refusal},
     schema::{Schema, Table},
-    server::{Moment, Source, all, is_single, moment},
+    server::{Moment, all, is_single, moment},
+    source::Source,
 };
 
 /// How many probes are on their way at a time.
@@ -62,10 +63,10 @@ impl Keeper {
         target: &Target,
         mode: Prepare,
         session: &Arc<Session>,
-    ) -> Result<Outcome, Stop> {
+    ) -> Result<Outcome, Failure> {
         let source = driver.server(target.endpoint())?.source.clone();
         let failed = |error| {
-            Stop::of(
+            error::failure(
                 ErrorKind::Prepare,
                 "resetting keyspace",
                 &source,
@@ -75,7 +76,7 @@ impl Keeper {
         };
         let leased = async {
             let taken = driver.leases().take(session, target).await;
-            taken.map_err(|error| error.into_stop(&source, target))
+            taken.map_err(|error| error.into_failure(&source, target))
         };
         let now = async { moment(session).await.map_err(failed) };
         let mut found = None;
@@ -137,9 +138,9 @@ impl Keeper {
         session: &Session,
         source: &Source,
         now: &mut Moment,
-    ) -> Result<Option<String>, Stop> {
+    ) -> Result<Option<String>, Failure> {
         let failed = |error| {
-            Stop::of(
+            error::failure(
                 ErrorKind::Prepare,
                 "looking at keyspace",
                 source,
@@ -150,13 +151,11 @@ impl Keeper {
         let Some(schema) = Schema::read(session, target.name()).await.map_err(failed)? else {
             return Ok(Some("it is gone".to_owned()));
         };
-        let owner = owner(target.project(), &schema);
-        if !owner.is_ours() {
+        match owner(target.project(), &schema) {
+            Some(owner) if owner.is_ours() => {}
+            Some(owner) => return Err(refusal(&owner, "reset", target.name()).into()),
             // Emptied by a test, it has nothing that could come to harm.
-            return match owner {
-                provision::Owner::Vacant => Ok(Some("it is empty".to_owned())),
-                owner => Err(owner.refusal("reset", target.name()).into()),
-            };
+            None => return Ok(Some("it is empty".to_owned())),
         }
         let Some(state) = &mut self.state else {
             return Ok(Some(

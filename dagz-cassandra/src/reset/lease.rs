@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use dagz_core::{Error, ErrorKind, Settings, Target, event, name, runtime};
+use dagz_core::{Error, ErrorKind, Settings, Target, driver::Failure, event, name, runtime};
 use scylla::{
     client::session::Session,
     value::{CqlValue, Row},
@@ -24,9 +24,9 @@ use scylla::{
 
 use crate::{
     cql,
-    error::Native,
-    provision::Stop,
-    server::{Source, ask, ask_slowly, pinned, rows},
+    error::{self, Native},
+    server::{ask, ask_slowly, pinned, rows},
+    source::Source,
 };
 
 /// The keyspace of dagz's own in which leases are.
@@ -77,23 +77,23 @@ impl From<Native> for NotTaken {
 }
 
 impl NotTaken {
-    pub(crate) fn into_stop(self, source: &Source, target: &Target) -> Stop {
+    pub(crate) fn into_failure(self, source: &Source, target: &Target) -> Failure {
         match self {
-            Self::Native(error) => Stop::of(
+            Self::Native(error) => error::failure(
                 ErrorKind::Prepare,
                 "leasing keyspace",
                 source,
                 target.name(),
                 error,
             ),
-            Self::Held(who) => Stop::Final(Error::new(
+            Self::Held(who) => Failure::Final(Error::new(
                 ErrorKind::InUse,
                 format!(
                     "another run is using keyspace `{}`: {who}; give each machine its own `DAGZ_NODE_INDEX`, and each checkout that shares a cluster its own `DAGZ_PROJECT` and base name",
                     target.name()
                 ),
             )),
-            Self::Other(error) => Stop::Final(error),
+            Self::Other(error) => Failure::Final(error),
         }
     }
 }

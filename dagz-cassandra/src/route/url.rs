@@ -6,7 +6,7 @@ use dagz_core::{Error, ErrorKind, Result};
 use percent_encoding::percent_decode_str;
 use scylla::client::session_builder::SessionBuilder;
 
-use crate::server::Source;
+use crate::source::Source;
 
 const SCHEMES: [&str; 3] = ["cassandra", "scylla", "scylladb"];
 const CASE: &str = "case_sensitive";

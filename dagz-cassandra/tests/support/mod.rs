@@ -4,7 +4,7 @@
 
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
-use std::{env, sync::Once};
+use std::env;
 
 use dagz_cassandra::{
     Config, Driver, databases, remove,
@@ -14,9 +14,9 @@ use dagz_cassandra::{
         response::query_result::QueryRowsResult,
     },
 };
-use dagz_core::{
-    Access, DbConfig, Endpoint, Scope, ScopeGuard, Settings, Target, configure, resolve_blocking,
-};
+use dagz_core::{DbConfig, Endpoint, Scope, ScopeGuard, Target};
+use dagz_testkit::site;
+pub(crate) use dagz_testkit::site::run;
 
 /// How a test makes a keyspace.
 pub(crate) const REPLICATION: &str =
@@ -60,19 +60,6 @@ pub(crate) async fn plain() -> Session {
     builder().build().await.expect("the server answers")
 }
 
-/// Knows names, and nothing of servers: a way to a target that no driver has touched.
-struct Names;
-
-impl DbConfig for Names {
-    fn driver(&self) -> &'static str {
-        "names"
-    }
-
-    fn name_limit(&self) -> usize {
-        48
-    }
-}
-
 /// A driver, and a worker's keyspace that it is to make.
 pub(crate) struct Site {
     pub(crate) driver: Driver,
@@ -85,8 +72,6 @@ pub(crate) struct Site {
 impl Site {
     /// A site for the keyspace called after `test`, with a driver configured by `configured`.
     pub(crate) fn new(test: &str, configured: impl FnOnce(Config) -> Config) -> Self {
-        static NAMES: Once = Once::new();
-        NAMES.call_once(|| configure(Names).expect("nobody else knows names"));
         let scope = Scope::builder(format!("{}::{test}", module_path!()))
             .enter()
             .expect("a worker becomes free");
@@ -137,20 +122,13 @@ impl Site {
 
 /// A base name for `test` that no other checkout uses on this server.
 pub(crate) fn base(test: &str) -> String {
-    let project = Settings::current()
-        .expect("settings are readable")
-        .project()
-        .replace(|character: char| !character.is_ascii_alphanumeric(), "_");
-    format!("{test}_{}", &project[project.len().saturating_sub(8)..])
+    // A keyspace's name has no other characters.
+    site::base(test).replace(|character: char| !character.is_ascii_alphanumeric(), "_")
 }
 
 /// The current worker's keyspace for `base`.
 pub(crate) fn target(base: &str) -> Target {
-    resolve_blocking("names", Access::new(Endpoint::new(address()), base))
-        .expect("names are resolved without a server")
-        .target()
-        .expect("the test is in a scope")
-        .clone()
+    site::target(Endpoint::new(address()), base, 48)
 }
 
 /// Runs a test at a site of its own, and removes afterwards what dagz made for it.
@@ -185,23 +163,13 @@ pub(crate) fn split(text: &str) -> impl Iterator<Item = &str> {
         .filter(|text| !text.is_empty())
 }
 
-/// Blocks on `future` with a runtime of the test's own.
-pub(crate) fn run<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime starts")
-        .block_on(future)
-}
-
 /// Removes all keyspaces that dagz made for `base`, and that one itself.
 pub(crate) async fn clean(base: &str, project: &str) {
     let config = Config::new(&url(base)).expect("the URL is one");
     let all = databases(&config, project)
         .await
         .unwrap_or_else(|error| panic!("{}", error.report()));
-    for database in all.iter().filter(|database| database.base() == base) {
+    for database in all.iter().filter(|database| database.base() == Some(base)) {
         remove(database)
             .await
             .unwrap_or_else(|error| panic!("{}", error.report()));
