@@ -39,6 +39,14 @@ impl Migration {
 /// # Errors
 /// [`ErrorKind::Settings`] where it or a file in it cannot be read, and where there is none.
 pub fn read(directory: &Path) -> Result<Vec<Migration>> {
+    read_ending(directory, "sql")
+}
+
+/// [`read`], for files whose names end in another word than `sql`.
+///
+/// # Errors
+/// The same.
+pub fn read_ending(directory: &Path, ending: &str) -> Result<Vec<Migration>> {
     let directory = absolute(directory);
     let unreadable = |error| {
         Error::new(
@@ -53,12 +61,14 @@ pub fn read(directory: &Path) -> Result<Vec<Migration>> {
         let name = entry.file_name().to_string_lossy().into_owned();
         let path = entry.path();
         let path = if path.is_dir() {
-            let up = path.join("up.sql");
+            let up = path.join(format!("up.{ending}"));
             if !up.is_file() {
                 continue;
             }
             up
-        } else if name.ends_with(".sql") && !name.ends_with(".down.sql") {
+        } else if name.ends_with(&format!(".{ending}"))
+            && !name.ends_with(&format!(".down.{ending}"))
+        {
             path
         } else {
             continue;
@@ -76,7 +86,7 @@ pub fn read(directory: &Path) -> Result<Vec<Migration>> {
         return Err(Error::new(
             ErrorKind::Settings,
             format!(
-                "there are no migrations in `{}`: neither `*.sql` nor `*/up.sql`",
+                "there are no migrations in `{}`: neither `*.{ending}` nor `*/up.{ending}`",
                 directory.display()
             ),
         ));

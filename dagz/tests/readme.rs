@@ -40,6 +40,9 @@ fn examples_compile() {
     if cfg!(feature = "mysql") {
         examples += &modules("mysql", &package.join("../dagz-mysql/README.md"));
     }
+    if cfg!(feature = "cassandra") {
+        examples += &modules("cassandra", &package.join("../dagz-cassandra/README.md"));
+    }
     if cfg!(feature = "redis") {
         examples += &modules("redis", &package.join("../dagz-redis/README.md"));
     }

@@ -135,7 +135,7 @@ impl<A> Migrate<A> {
         }
     }
 
-    /// Runs it in the template `database`, which `at` opens.
+    /// Runs it in `database`, a template or what else is being made, which `at` opens.
     ///
     /// # Errors
     /// What the function returns, as the source of an error of dagz's.
@@ -143,7 +143,7 @@ impl<A> Migrate<A> {
         (self.function)(at).await.map_err(|error| {
             Error::new(
                 ErrorKind::WorkerInit,
-                format!("the `migrate_with` function failed in template database `{database}`"),
+                format!("the `migrate_with` function failed in database `{database}`"),
             )
             .with_source(error)
         })
@@ -172,9 +172,20 @@ pub struct Migrations<A> {
     pub directory: Option<PathBuf>,
     /// What `Config::migrate_with` takes.
     pub function: Option<Migrate<A>>,
+    /// How the names of the files end, without the dot.
+    ending: &'static str,
 }
 
 impl<A> Migrations<A> {
+    /// Neither yet, for files whose names end in `ending` in place of `sql`.
+    pub fn of_files(ending: &'static str) -> Self {
+        Self {
+            directory: None,
+            function: None,
+            ending,
+        }
+    }
+
     /// Whether there are neither, so that a template is a copy of the base database.
     pub fn is_none(&self) -> bool {
         self.directory.is_none() && self.function.is_none()
@@ -186,7 +197,7 @@ impl<A> Migrations<A> {
     /// Those of [`migrations::read`].
     pub fn read(&self) -> Result<Vec<Migration>> {
         match &self.directory {
-            Some(directory) => migrations::read(directory),
+            Some(directory) => migrations::read_ending(directory, self.ending),
             None => Ok(Vec::new()),
         }
     }
@@ -204,10 +215,7 @@ impl<A> Migrations<A> {
 
 impl<A> Default for Migrations<A> {
     fn default() -> Self {
-        Self {
-            directory: None,
-            function: None,
-        }
+        Self::of_files("sql")
     }
 }
 

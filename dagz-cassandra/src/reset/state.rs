@@ -1,0 +1,341 @@
+//! The start state of a keyspace: its definition, and the rows that its creation left.
+//!
+//! It is recorded in the keyspace's own table `dagz_stamp`, in two rows: a small one that each process reads,
+//! and one with the rows to restore. [`State::capture`] records, [`State::differs`] compares,
+//! [`State::restore`] brings rows back.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use dagz_core::{Error, ErrorKind};
+use scylla::{client::session::Session, value::Row};
+use serde::{Deserialize, Serialize};
+
+use super::rows::{Raw, SeedRow, bytes, columns, contents};
+use crate::{
+    cql,
+    error::Native,
+    schema::{STAMP_TABLE, Schema, Table},
+    server::{SLOW, all, ask, moment, rows, statement},
+};
+
+/// How many requests are on their way at a time.
+const AT_ONCE: usize = 32;
+
+/// The most rows of one table that are restored.
+const MOST_ROWS: usize = 1_000;
+
+/// The most bytes that are recorded of all tables together, two for each of a row's; the server takes 8 MB in one write.
+const MOST_BYTES: usize = 4 << 20;
+
+/// What a keyspace holds at the start.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct State {
+    project: String,
+    /// The cluster's, when the definition was last seen to be this.
+    pub(crate) schema_version: String,
+    /// [`Schema::fingerprint`]
+    pub(crate) fingerprint: String,
+    /// [`Schema::digests`]
+    pub(crate) objects: Vec<String>,
+    /// But for the kept ones.
+    pub(crate) tables: Vec<Table>,
+    /// What tells the recorded rows from others.
+    seeds_digest: String,
+    #[serde(skip)]
+    seeds: BTreeMap<String, Seed>,
+}
+
+/// What a table holds at the start, if that is not nothing.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+enum Seed {
+    Rows(Vec<SeedRow>),
+    /// Rows that cannot be restored, and why.
+    Refused(String),
+}
+
+impl State {
+    /// Reads what is in the keyspace of `schema` now.
+    pub(crate) async fn capture(
+        session: &Session,
+        schema: &Schema,
+        project: &str,
+        keep_tables: &[String],
+    ) -> Result<Self, Native> {
+        let keyspace = &schema.keyspace;
+        let version = moment(session).await?.schema_version;
+        let tables: Vec<_> = schema
+            .tables
+            .iter()
+            .filter(|table| !keep_tables.contains(&table.name))
+            .cloned()
+            .collect();
+        let seeds = tables.iter().map(|table| async move {
+            let seed = seed(session, keyspace, table).await?;
+            Ok::<_, Native>(seed.map(|seed| (table.name.clone(), seed)))
+        });
+        let seeds = all(AT_ONCE, seeds.collect()).await?;
+        let mut seeds: BTreeMap<_, _> = seeds.into_iter().flatten().collect();
+        let size: usize = seeds.values().map(Seed::size).sum();
+        if size > MOST_BYTES {
+            let why = format!(
+                "the rows of all tables together take {size} bytes to record, and dagz records {MOST_BYTES}"
+            );
+            seeds
+                .values_mut()
+                .for_each(|seed| *seed = Seed::Refused(why.clone()));
+        }
+        let mut state = Self {
+            project: project.to_owned(),
+            schema_version: version,
+            fingerprint: schema.fingerprint(),
+            objects: schema.digests(),
+            tables,
+            seeds_digest: String::new(),
+            seeds,
+        };
+        state.seeds_digest = dagz_core::name::short_hash(&state.seeds_text());
+        Ok(state)
+    }
+
+    fn seeds_text(&self) -> String {
+        serde_json::to_string(&self.seeds).unwrap_or_default()
+    }
+
+    /// The state that is recorded in `keyspace`; none where it is not there, or not whole.
+    pub(crate) async fn read(session: &Session, keyspace: &str) -> Result<Option<Self>, Native> {
+        let query = format!(
+            "SELECT part, body FROM {}",
+            cql::qualified(keyspace, STAMP_TABLE)
+        );
+        let rows = match ask(session, query).await {
+            Err(error) if error.is_missing() => return Ok(None),
+            result => rows::<(String, Option<String>)>(result?)?,
+        };
+        let parts: BTreeMap<_, _> = rows.into_iter().collect();
+        let part = |name: &str| parts.get(name).cloned().flatten();
+        let (Some(state), Some(seeds)) = (part("state"), part("seeds")) else {
+            return Ok(None);
+        };
+        let Ok(mut state) = serde_json::from_str::<Self>(&state) else {
+            return Ok(None);
+        };
+        if dagz_core::name::short_hash(&seeds) != state.seeds_digest {
+            return Ok(None);
+        }
+        let Ok(seeds) = serde_json::from_str(&seeds) else {
+            return Ok(None);
+        };
+        state.seeds = seeds;
+        Ok(Some(state))
+    }
+
+    /// Records it in `keyspace`.
+    pub(crate) async fn write(&self, session: &Session, keyspace: &str) -> Result<(), Native> {
+        self.write_part(session, keyspace, "seeds", &self.seeds_text())
+            .await?;
+        self.write_version(session, keyspace).await
+    }
+
+    /// Records under which version of the cluster's schema it holds.
+    pub(crate) async fn write_version(
+        &self,
+        session: &Session,
+        keyspace: &str,
+    ) -> Result<(), Native> {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        self.write_part(session, keyspace, "state", &text).await
+    }
+
+    async fn write_part(
+        &self,
+        session: &Session,
+        keyspace: &str,
+        part: &str,
+        body: &str,
+    ) -> Result<(), Native> {
+        let micros = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |elapsed| elapsed.as_micros());
+        let statement = format!(
+            "INSERT INTO {} (part, body) VALUES ({}, {}) USING TIMESTAMP {micros}",
+            cql::qualified(keyspace, STAMP_TABLE),
+            cql::literal(part),
+            cql::literal(body)
+        );
+        ask(session, statement).await.map(drop)
+    }
+
+    /// Whether it was recorded for `project`.
+    pub(crate) fn is_of(&self, project: &str) -> bool {
+        self.project == project
+    }
+
+    /// Makes sure that all its rows can be restored.
+    pub(crate) fn can_be_restored(&self, keyspace: &str) -> Result<(), Error> {
+        for (table, seed) in &self.seeds {
+            if let Seed::Refused(why) = seed {
+                return Err(Error::new(
+                    ErrorKind::Unsupported,
+                    format!(
+                        "the rows that table `{table}` of keyspace `{keyspace}` starts with cannot be restored: {why}; leave the table out by `Config::keep_tables`, or choose `Prepare::Truncate` or `Config::prepare_with`"
+                    ),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether `table` starts with rows.
+    pub(crate) fn is_seeded(&self, table: &str) -> bool {
+        self.seeds.contains_key(table)
+    }
+
+    /// Whether `table` holds other rows than at the start.
+    pub(crate) async fn differs(
+        &self,
+        session: &Session,
+        keyspace: &str,
+        table: &str,
+    ) -> Result<bool, Native> {
+        let Some(Seed::Rows(seed)) = self.seeds.get(table) else {
+            return Ok(true);
+        };
+        let wanted = self
+            .tables
+            .iter()
+            .find(|known| known.name == table)
+            .map(columns)
+            .unwrap_or_default();
+        let name = cql::qualified(keyspace, table);
+        let found = match contents(session, &name, &wanted, seed.len() + 1).await {
+            Err(error) if error.is_read_failure() => return Ok(true),
+            found => found?,
+        };
+        let found: BTreeSet<_> = found.iter().collect();
+        Ok(found != seed.iter().collect())
+    }
+
+    /// Writes the rows that `table` starts with, at `micros` since the epoch.
+    pub(crate) async fn restore(
+        &self,
+        session: &Session,
+        keyspace: &str,
+        table: &Table,
+        micros: i64,
+    ) -> Result<(), Native> {
+        let Some(Seed::Rows(seed)) = self.seeds.get(&table.name) else {
+            return Ok(());
+        };
+        let all = columns(table);
+        let of_partition: Vec<_> = table.keys.iter().chain(&table.statics).collect();
+        // A partition with static columns may have no row, and then no clustering key.
+        let (rows, bare): (Vec<_>, Vec<_>) = seed.iter().partition(|row| {
+            let mut keys = all.iter().zip(row.iter());
+            !keys.any(|(name, value)| value.is_none() && table.clustering.contains(name))
+        });
+        self.insert(session, keyspace, table, (&all, &all), rows, micros)
+            .await?;
+        let of_partition: Vec<String> = of_partition.into_iter().cloned().collect();
+        self.insert(
+            session,
+            keyspace,
+            table,
+            (&all, &of_partition),
+            bare,
+            micros,
+        )
+        .await
+    }
+
+    /// Writes the columns `some` of `rows`, which have the columns `all`.
+    async fn insert(
+        &self,
+        session: &Session,
+        keyspace: &str,
+        table: &Table,
+        (all_columns, some): (&[String], &[String]),
+        rows: Vec<&SeedRow>,
+        micros: i64,
+    ) -> Result<(), Native> {
+        if rows.is_empty() {
+            return Ok(());
+        }
+        let quoted: Vec<_> = some.iter().map(|name| cql::identifier(name)).collect();
+        let text = format!(
+            "INSERT INTO {} ({}) VALUES ({}) USING TIMESTAMP {micros}",
+            cql::qualified(keyspace, &table.name),
+            quoted.join(", "),
+            vec!["?"; some.len()].join(", ")
+        );
+        let statement = &session.prepare(statement(text, SLOW)).await?;
+        let writes = rows.into_iter().map(|row| async move {
+            let value = |name: &String| {
+                let at = all_columns.iter().position(|column| column == name)?;
+                row.get(at)?.as_deref().map(bytes)
+            };
+            let values: Vec<_> = some.iter().map(|name| Raw(value(name))).collect();
+            session.execute_unpaged(statement, values).await?;
+            Ok::<_, Native>(())
+        });
+        all(AT_ONCE, writes.collect()).await.map(drop)
+    }
+}
+
+impl Seed {
+    fn size(&self) -> usize {
+        match self {
+            Self::Rows(rows) => rows.iter().flatten().flatten().map(String::len).sum(),
+            Self::Refused(_) => 0,
+        }
+    }
+}
+
+/// What `table` holds now, if anything.
+async fn seed(session: &Session, keyspace: &str, table: &Table) -> Result<Option<Seed>, Native> {
+    let name = cql::qualified(keyspace, &table.name);
+    let found = contents(session, &name, &columns(table), MOST_ROWS + 1).await?;
+    if found.is_empty() {
+        return Ok(None);
+    }
+    if table.is_counter {
+        return Ok(Some(Seed::Refused(
+            "a counter can be counted, and not be set".to_owned(),
+        )));
+    }
+    if found.len() > MOST_ROWS {
+        return Ok(Some(Seed::Refused(format!(
+            "there are more than {MOST_ROWS}"
+        ))));
+    }
+    if lives_shortly(session, &name, table).await? {
+        return Ok(Some(Seed::Refused(
+            "they have a time to live, and would be gone one day".to_owned(),
+        )));
+    }
+    Ok(Some(Seed::Rows(found)))
+}
+
+async fn lives_shortly(session: &Session, name: &str, table: &Table) -> Result<bool, Native> {
+    let ttl = |column: &String| format!("TTL({})", cql::identifier(column));
+    let mut is_set = false;
+    if !table.regular.is_empty() {
+        let columns: Vec<_> = table.regular.iter().map(ttl).collect();
+        let query = format!("SELECT {} FROM {name}", columns.join(", "));
+        let rows: Vec<Row> = rows(ask(session, query).await?)?;
+        is_set |= rows
+            .iter()
+            .any(|row| row.columns.iter().any(Option::is_some));
+    }
+    for column in &table.collections {
+        // One at a time, in a type that has room for elements without one.
+        let query = format!("SELECT {} FROM {name}", ttl(column));
+        let rows: Vec<(Option<Vec<Option<i32>>>,)> = rows(ask(session, query).await?)?;
+        is_set |= rows
+            .iter()
+            .any(|(elements,)| elements.iter().flatten().any(Option::is_some));
+    }
+    Ok(is_set)
+}
