@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use dagz_core::{Endpoint, ErrorKind, Result, driver};
+use dagz_core::{Endpoint, ErrorKind, Result, driver, event};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use scylla::{
     client::{
@@ -29,6 +29,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use crate::{
     cql,
+    driver::NAME,
     error::{self, Native},
     source::Source,
 };
@@ -159,6 +160,12 @@ impl Kept {
     async fn settle(&self, session: &Session) -> Result<(), Native> {
         let keyspace = self.source.keyspace();
         if !keyspace.is_empty() && !is_in(session, keyspace) {
+            let other = session.get_keyspace();
+            let other = other.as_ref().map_or("another", |other| other.as_str());
+            let told = format!(
+                "the session of keyspace `{keyspace}` is in `{other}`, as an earlier test's `USE` left it; it is moved back"
+            );
+            event::warn(Some(NAME), &told);
             session.use_keyspace(keyspace, true).await?;
             return Ok(());
         }
