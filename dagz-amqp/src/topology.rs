@@ -1,0 +1,407 @@
+//! What a vhost is made of besides messages: [`Topology`], read from its definitions, and [`Drift`], what is to
+//! be done to come from one to another.
+//!
+//! Definitions come from the server's own tables and are never stale, unlike its statistics. Dagz's own two
+//! queues are left out.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+/// How the names of dagz's own queues begin.
+pub(crate) const OWN: &str = "dagz.";
+
+/// Parameters that are copied from one vhost to another. What moves messages between vhosts or servers is not.
+const COPIED: [&str; 2] = ["operator_policy", "vhost-limits"];
+
+/// How a queue keeps its messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    Classic,
+    Quorum,
+    Stream,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Queue {
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) arguments: Value,
+}
+
+impl Queue {
+    pub(crate) fn kind(&self) -> Kind {
+        match self.arguments.get("x-queue-type").and_then(Value::as_str) {
+            Some("quorum") => Kind::Quorum,
+            Some("stream") => Kind::Stream,
+            _ => Kind::Classic,
+        }
+    }
+
+    /// Whether messages can be taken from it one by one.
+    pub(crate) fn can_get(&self) -> bool {
+        let single = self.arguments.get("x-single-active-consumer");
+        match self.kind() {
+            Kind::Classic => true,
+            Kind::Quorum => single != Some(&Value::Bool(true)),
+            Kind::Stream => false,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Exchange {
+    #[serde(rename = "type")]
+    pub(crate) kind: String,
+    pub(crate) durable: bool,
+    pub(crate) auto_delete: bool,
+    pub(crate) internal: bool,
+    pub(crate) arguments: Value,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Binding {
+    pub(crate) source: String,
+    pub(crate) destination: String,
+    /// `queue` or `exchange`.
+    pub(crate) destination_type: String,
+    pub(crate) routing_key: String,
+    /// JSON with its keys in order.
+    pub(crate) arguments: String,
+}
+
+impl Binding {
+    pub(crate) fn to_queue(&self) -> bool {
+        self.destination_type == "queue"
+    }
+}
+
+/// A policy or a parameter: where the management API has it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub(crate) struct Setting {
+    /// `policy`, or the component of a parameter.
+    pub(crate) component: String,
+    pub(crate) name: String,
+    /// JSON with its keys in order.
+    pub(crate) value: String,
+}
+
+/// A vhost's queues, exchanges, bindings, policies and parameters.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Topology {
+    pub(crate) queues: BTreeMap<String, Queue>,
+    pub(crate) exchanges: BTreeMap<String, Exchange>,
+    pub(crate) bindings: BTreeSet<Binding>,
+    pub(crate) settings: BTreeSet<Setting>,
+}
+
+/// What has to be done, in this order, to come to another topology.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Drift {
+    pub(crate) unbind: Vec<Binding>,
+    pub(crate) delete_queues: Vec<String>,
+    pub(crate) delete_exchanges: Vec<String>,
+    pub(crate) unset: Vec<Setting>,
+    pub(crate) set: Vec<Setting>,
+    pub(crate) declare_exchanges: Vec<String>,
+    pub(crate) declare_queues: Vec<String>,
+    pub(crate) bind: Vec<Binding>,
+}
+
+impl Drift {
+    pub(crate) fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
+    /// Whether a part of it can only be done by the management API.
+    pub(crate) fn needs_management(&self) -> bool {
+        let with_arguments = |binding: &Binding| binding.arguments != "{}";
+        !self.unset.is_empty() || !self.set.is_empty() || self.unbind.iter().any(with_arguments)
+    }
+
+    /// For people: what changed.
+    pub(crate) fn describe(&self) -> String {
+        let mut parts = Vec::new();
+        let mut say = |what: &str, names: Vec<&str>| {
+            if let [first, rest @ ..] = names.as_slice() {
+                let more = match rest.len() {
+                    0 => String::new(),
+                    count => format!(" and {count} more"),
+                };
+                parts.push(format!("{what} `{first}`{more}"));
+            }
+        };
+        say("queue", self.delete_queues.iter().map(String::as_str).collect());
+        say("exchange", self.delete_exchanges.iter().map(String::as_str).collect());
+        say("missing queue", self.declare_queues.iter().map(String::as_str).collect());
+        say("missing exchange", self.declare_exchanges.iter().map(String::as_str).collect());
+        say("binding of", self.unbind.iter().map(|binding| &*binding.source).collect());
+        say("missing binding of", self.bind.iter().map(|binding| &*binding.source).collect());
+        say("setting", self.unset.iter().map(|setting| &*setting.name).collect());
+        say("missing setting", self.set.iter().map(|setting| &*setting.name).collect());
+        parts.join(", ")
+    }
+}
+
+impl Topology {
+    /// What the definitions of a vhost say.
+    pub(crate) fn of(definitions: &Value) -> Self {
+        let list = |key: &str| definitions.get(key).and_then(Value::as_array);
+        let all = |key: &str| list(key).into_iter().flatten();
+        let mut topology = Self::default();
+        for queue in all("queues").filter(|queue| !text(queue, "name").starts_with(OWN)) {
+            topology.queues.insert(
+                text(queue, "name"),
+                Queue {
+                    durable: flag(queue, "durable"),
+                    auto_delete: flag(queue, "auto_delete"),
+                    arguments: sorted(queue.get("arguments")),
+                },
+            );
+        }
+        for exchange in all("exchanges") {
+            topology.exchanges.insert(
+                text(exchange, "name"),
+                Exchange {
+                    kind: text(exchange, "type"),
+                    durable: flag(exchange, "durable"),
+                    auto_delete: flag(exchange, "auto_delete"),
+                    internal: flag(exchange, "internal"),
+                    arguments: sorted(exchange.get("arguments")),
+                },
+            );
+        }
+        for binding in all("bindings") {
+            let destination = text(binding, "destination");
+            if text(binding, "destination_type") == "queue" && destination.starts_with(OWN) {
+                continue;
+            }
+            topology.bindings.insert(Binding {
+                source: text(binding, "source"),
+                destination,
+                destination_type: text(binding, "destination_type"),
+                routing_key: text(binding, "routing_key"),
+                arguments: sorted(binding.get("arguments")).to_string(),
+            });
+        }
+        for policy in all("policies") {
+            let value = json!({
+                "pattern": policy.get("pattern"),
+                "definition": policy.get("definition"),
+                "priority": policy.get("priority"),
+                "apply-to": policy.get("apply-to"),
+            });
+            topology.settings.insert(Setting {
+                component: "policy".to_owned(),
+                name: text(policy, "name"),
+                value: sorted(Some(&value)).to_string(),
+            });
+        }
+        for parameter in all("parameters") {
+            topology.settings.insert(Setting {
+                component: text(parameter, "component"),
+                name: text(parameter, "name"),
+                value: sorted(parameter.get("value")).to_string(),
+            });
+        }
+        topology
+    }
+
+    /// The same without what belongs to one vhost only; also the names of what was left out.
+    pub(crate) fn copied(mut self) -> (Self, Vec<String>) {
+        let mut left_out = Vec::new();
+        self.settings.retain(|setting| {
+            let copied =
+                setting.component == "policy" || COPIED.contains(&setting.component.as_str());
+            if !copied {
+                left_out.push(format!("{} `{}`", setting.component, setting.name));
+            }
+            copied
+        });
+        (self, left_out)
+    }
+
+    /// As the management API takes it.
+    pub(crate) fn definitions(&self) -> Value {
+        let named = |name: &String, value: Value| {
+            let mut value = value;
+            value["name"] = json!(name);
+            value
+        };
+        let parsed = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let settings = |is_policy: bool| {
+            let of = move |setting: &&Setting| (setting.component == "policy") == is_policy;
+            self.settings.iter().filter(of)
+        };
+        json!({
+            "queues": self.queues.iter().map(|(name, queue)| named(name, json!(queue))).collect::<Vec<_>>(),
+            "exchanges": self.exchanges.iter().map(|(name, exchange)| named(name, json!(exchange))).collect::<Vec<_>>(),
+            "bindings": self.bindings.iter().map(|binding| {
+                let mut value = json!(binding);
+                value["arguments"] = parsed(&binding.arguments);
+                value
+            }).collect::<Vec<_>>(),
+            "policies": settings(true).map(|policy| named(&policy.name, parsed(&policy.value))).collect::<Vec<_>>(),
+            "parameters": settings(false).map(|setting| json!({
+                "component": setting.component, "name": setting.name, "value": parsed(&setting.value),
+            })).collect::<Vec<_>>(),
+        })
+    }
+
+    /// What tells it apart from others.
+    pub(crate) fn id(&self) -> String {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        let digest = Sha256::digest(text.as_bytes());
+        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Whether messages may move from one queue to another by themselves.
+    pub(crate) fn has_dead_letters(&self) -> bool {
+        let queues = self.queues.values();
+        let mut arguments = queues.map(|queue| queue.arguments.to_string());
+        let mut settings = self.settings.iter();
+        arguments.any(|text| text.contains("dead-letter"))
+            || settings.any(|setting| setting.value.contains("dead-letter"))
+    }
+
+    /// What leads from `now` to this.
+    pub(crate) fn drift(&self, now: &Self) -> Drift {
+        let queue_stays = |name: &String| self.queues.get(name) == now.queues.get(name);
+        let exchange_stays = |name: &String| self.exchanges.get(name) == now.exchanges.get(name);
+        // A binding goes with either of its ends, and has to be made again with it.
+        let stays = |binding: &Binding| {
+            exchange_stays(&binding.source)
+                && if binding.to_queue() {
+                    queue_stays(&binding.destination)
+                } else {
+                    exchange_stays(&binding.destination)
+                }
+        };
+        let changed = |names: Vec<&String>, stay: &dyn Fn(&String) -> bool| -> Vec<String> {
+            let changed = names.into_iter().filter(|name| !stay(name));
+            changed.cloned().collect()
+        };
+        let extra = |binding: &&Binding| !self.bindings.contains(binding) && stays(binding);
+        let missing = |binding: &&Binding| !(now.bindings.contains(binding) && stays(binding));
+        Drift {
+            unbind: now.bindings.iter().filter(extra).cloned().collect(),
+            delete_queues: changed(now.queues.keys().collect(), &queue_stays),
+            delete_exchanges: changed(now.exchanges.keys().collect(), &exchange_stays),
+            unset: now.settings.difference(&self.settings).cloned().collect(),
+            set: self.settings.difference(&now.settings).cloned().collect(),
+            declare_exchanges: changed(self.exchanges.keys().collect(), &exchange_stays),
+            declare_queues: changed(self.queues.keys().collect(), &queue_stays),
+            bind: self.bindings.iter().filter(missing).cloned().collect(),
+        }
+    }
+}
+
+fn text(value: &Value, key: &str) -> String {
+    let text = value.get(key).and_then(Value::as_str);
+    text.unwrap_or_default().to_owned()
+}
+
+fn flag(value: &Value, key: &str) -> bool {
+    value.get(key).and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// `value` with the keys of every object in order, whatever order `serde_json` keeps.
+fn sorted(value: Option<&Value>) -> Value {
+    match value {
+        Some(Value::Object(object)) => {
+            let entries: BTreeMap<_, _> = object.iter().collect();
+            let entries = entries.into_iter();
+            Value::Object(
+                entries
+                    .map(|(key, value)| (key.clone(), sorted(Some(value))))
+                    .collect(),
+            )
+        }
+        // An empty table is told as an empty list at times.
+        Some(Value::Array(list)) if list.is_empty() => json!({}),
+        Some(Value::Array(list)) => list.iter().map(|value| sorted(Some(value))).collect(),
+        Some(value) => value.clone(),
+        None => json!({}),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn vhost() -> Value {
+        json!({
+            "rabbit_version": "3.10.8",
+            "parameters": [
+                {"value": {"max-queues": 100}, "vhost": "v", "component": "vhost-limits", "name": "limits"},
+                {"value": {"src-uri": "amqp://"}, "vhost": "v", "component": "shovel", "name": "mover"},
+            ],
+            "policies": [{"vhost": "v", "name": "p", "pattern": "^x", "apply-to": "queues", "definition": {"max-length": 3}, "priority": 1}],
+            "queues": [
+                {"name": "orders", "durable": true, "auto_delete": false, "arguments": {"x-queue-type": "quorum"}},
+                {"name": "mail", "durable": true, "auto_delete": false, "arguments": {}},
+                {"name": "dagz.lease", "durable": true, "auto_delete": false, "arguments": {}},
+            ],
+            "exchanges": [{"name": "events", "type": "topic", "durable": true, "auto_delete": false, "internal": false, "arguments": {}}],
+            "bindings": [
+                {"source": "events", "destination": "orders", "destination_type": "queue", "routing_key": "order.*", "arguments": {}},
+                {"source": "events", "destination": "mail", "destination_type": "queue", "routing_key": "#", "arguments": {"b": 1, "a": 2}},
+            ],
+        })
+    }
+
+    #[test]
+    fn definitions_are_read_and_written_alike() {
+        let topology = Topology::of(&vhost());
+        assert_eq!(topology.queues.keys().collect::<Vec<_>>(), ["mail", "orders"]);
+        assert_eq!(topology.queues["orders"].kind(), Kind::Quorum);
+        assert_eq!(Topology::of(&topology.definitions()), topology);
+        let (copied, left_out) = topology.clone().copied();
+        assert_eq!(left_out, ["shovel `mover`"]);
+        assert_eq!(copied.settings.len(), 2);
+        assert_ne!(copied.id(), topology.id());
+    }
+
+    #[test]
+    fn nothing_is_to_be_done_where_nothing_changed() {
+        let topology = Topology::of(&vhost());
+        assert!(topology.drift(&topology).is_empty());
+    }
+
+    #[test]
+    fn what_is_redeclared_gets_its_bindings_again() {
+        let start = Topology::of(&vhost());
+        let mut now = start.clone();
+        now.queues.get_mut("orders").unwrap().durable = false;
+        now.queues.insert("extra".into(), start.queues["mail"].clone());
+        let to_extra = Binding {
+            source: "events".into(),
+            destination: "mail".into(),
+            destination_type: "queue".into(),
+            routing_key: "other".into(),
+            arguments: "{}".into(),
+        };
+        now.bindings.insert(to_extra.clone());
+        let drift = start.drift(&now);
+        assert_eq!(drift.delete_queues, ["extra", "orders"]);
+        assert_eq!(drift.declare_queues, ["orders"]);
+        assert_eq!(drift.unbind, [to_extra]);
+        assert_eq!(drift.bind.len(), 1);
+        assert_eq!(drift.bind[0].destination, "orders");
+        assert!(!drift.needs_management());
+        let back = now.drift(&start);
+        assert_eq!(back.declare_queues, ["extra", "orders"]);
+    }
+
+    #[test]
+    fn a_missing_exchange_is_made_with_its_bindings() {
+        let start = Topology::of(&vhost());
+        let drift = start.drift(&Topology::default());
+        assert_eq!(drift.declare_exchanges, ["events"]);
+        assert_eq!((drift.bind.len(), drift.set.len()), (2, 3));
+        assert!(drift.needs_management() && drift.delete_queues.is_empty());
+    }
+}
