@@ -58,6 +58,10 @@ pub(crate) fn connecting(to: Destination, error: lapin::Error) -> Error {
             ErrorKind::Unsupported,
             format!("what answers at `{endpoint}` does not speak AMQP 0-9-1: check host and port"),
         ),
+        Cause::Down => (
+            ErrorKind::Unreachable,
+            format!("vhost `{vhost}` at `{endpoint}` is down: see the broker's log, or delete it (`rabbitmqctl delete_vhost {vhost}`)"),
+        ),
         Cause::NotFound | Cause::Locked | Cause::Other => (
             ErrorKind::Unreachable,
             format!("cannot open a connection to vhost `{vhost}` at `{endpoint}`"),
@@ -97,8 +101,17 @@ pub(crate) enum Cause {
     NotFound,
     Locked,
     Unreachable,
+    /// The vhost is there, and its part of the broker does not run: it starts, ends, or failed.
+    Down,
     NotRabbitMq,
     Other,
+}
+
+/// Whether a vhost lets nobody in: it is not there, is being made or deleted, or the user has no rights in it.
+pub(crate) fn is_closed(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let native = source.and_then(|source| source.downcast_ref::<lapin::Error>());
+    matches!(native.map(Cause::of), Some(Cause::NotAllowed | Cause::Down))
 }
 
 impl Cause {
@@ -112,6 +125,7 @@ impl Cause {
                 // `CONNECTION_FORCED`: closed by an operator, or going down.
                 320 => Self::Unreachable,
                 530 => Self::NotAllowed,
+                541 if told.get_message().as_str().contains("is down") => Self::Down,
                 _ => Self::Other,
             },
             Native::InvalidProtocolVersion(_) | Native::ParsingError(_) => Self::NotRabbitMq,

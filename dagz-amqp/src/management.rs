@@ -257,6 +257,12 @@ fn reason(text: &[u8]) -> String {
     reason.unwrap_or_default().to_owned()
 }
 
+/// Whether the server knows the user and misses a right, rather than not letting it in at all.
+fn is_right(reason: &str) -> bool {
+    let reason = reason.to_lowercase();
+    reason.contains("user") && !reason.contains("login")
+}
+
 /// Why a request came to nothing.
 #[derive(Debug)]
 pub(crate) struct Trouble {
@@ -283,6 +289,11 @@ impl Trouble {
             }
             _ => false,
         }
+    }
+
+    /// Whether it was asked for something that cannot be.
+    pub(crate) fn is_refused(&self) -> bool {
+        matches!(self.what, What::Refused(StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, _))
     }
 
     /// The error for it: `doing` completes "failed to …", `otherwise` is its kind where nothing says more.
@@ -312,7 +323,7 @@ impl Trouble {
                 ),
             ),
             What::Refused(StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, reason) => {
-                let remedy = if reason.contains("user") && !reason.contains("ogin") {
+                let remedy = if is_right(&reason) {
                     format!(
                         "it lacks a right, and dagz makes vhosts and users: `rabbitmqctl set_user_tags {user} administrator`, or give another user by `Config::management`"
                     )

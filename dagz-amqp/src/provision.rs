@@ -10,10 +10,10 @@ use std::{
     hash::{BuildHasher, RandomState},
     process,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use dagz_core::{Error, ErrorKind, Result, Target, event, event::Event};
+use dagz_core::{Error, ErrorKind, Result, Target, event, event::Event, name};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ pub use self::cleanup::{Stamped, adopt, databases, remove};
 pub(crate) use self::stamp::{Owner, Stamp, owner};
 use self::stamp::ADOPTED;
 use crate::{
-    Driver, driver, login,
+    Driver, driver, error, login,
     management::part,
     reset::{Claim, Failure, Keeper},
     server::Server,
@@ -29,7 +29,10 @@ use crate::{
 };
 
 /// How often others may come in between while a vhost is made.
-const TRIES: usize = 8;
+const TRIES: usize = 12;
+
+/// What lets nobody in for this long was left so.
+const BROKEN_OFF: Duration = Duration::from_millis(32);
 
 /// What a vhost is like at the start of each test.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -45,7 +48,13 @@ fn start_path(vhost: &str) -> String {
 }
 
 fn start_name(vhost: &str) -> String {
-    format!("dagz.start.{vhost}")
+    // Encoded for an address, a long one would be too long for the management API.
+    let kept: String = vhost.chars().take(60).collect();
+    if kept == vhost {
+        format!("dagz.start.{vhost}")
+    } else {
+        format!("dagz.start.{kept}.{}", name::short_hash(vhost))
+    }
 }
 
 impl Start {
@@ -168,7 +177,7 @@ pub(crate) async fn keeper(driver: &Driver, target: &Target) -> Result<Keeper> {
         Ok(keeper) => return Ok(keeper),
         Err(error) => error,
     };
-    if error.kind() != ErrorKind::AccessDenied {
+    if !error::is_closed(&error) {
         return Err(error);
     }
     // It may not be there: the broker has lost its data since `worker_init`, or somebody deleted it.
@@ -184,6 +193,27 @@ async fn open(server: &Arc<Server>, target: &Target) -> Result<Keeper> {
     Keeper::open(server, target.name(), &target.worker().to_string()).await
 }
 
+/// A connection for the vhost of `target`, for which dagz's own user gets the rights; `None` where the vhost lets
+/// nobody in, as one that is being made or deleted.
+async fn enter(server: &Arc<Server>, target: &Target) -> Result<Option<Keeper>> {
+    // Whoever makes a vhost gets them, but not if the request breaks off there.
+    let user = part(&server.management().address().user);
+    let path = format!("/api/permissions/{}/{user}", part(target.name()));
+    let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    match server.management().put(&path, all).await {
+        Err(trouble) if !trouble.is_refused() => {
+            let doing = format!("enter vhost `{}`", target.name());
+            return Err(trouble.into_error(ErrorKind::WorkerInit, &doing));
+        }
+        _ => {}
+    }
+    match open(server, target).await {
+        Ok(keeper) => Ok(Some(keeper)),
+        Err(error) if error::is_closed(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 /// Makes the vhost of `target` anew. Nobody has it when this returns.
 pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
     let server = driver.server(target.endpoint())?;
@@ -191,20 +221,28 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
     let vhost = target.name();
     let holder = target.worker().to_string();
     let source = Source::of(&server, target.base()).await?;
-    for _ in 0..TRIES {
+    for pause in (0..TRIES).map(|n| Duration::from_millis(1 << n)) {
         let look = Look::at(&server, vhost, None).await?;
         match look.owner(target.project()) {
             Owner::Vacant => {}
             owner if owner.is_ours() => {
                 // Only who has it may delete it.
-                let mut keeper = match open(&server, target).await {
-                    Ok(keeper) => keeper,
-                    Err(error) if error.kind() == ErrorKind::AccessDenied => continue,
-                    Err(error) => return Err(error),
+                let claimed = match enter(&server, target).await? {
+                    Some(mut keeper) => keeper.claim(&holder, patience).await,
+                    // Another run is making or deleting it.
+                    None if pause < BROKEN_OFF => {
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
+                    // Its making or its deletion was broken off, and nobody can be in it.
+                    None => Ok(Claim::Missing),
                 };
-                match keeper.claim(&holder, patience).await {
+                match claimed {
                     Ok(_) => cleanup::delete(&server, vhost, &look.users).await?,
-                    Err(Failure::Lost(_)) => continue,
+                    Err(Failure::Lost(_)) => {
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
                     Err(failure) => return Err(failure.into_error()),
                 }
             }
@@ -214,24 +252,27 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
         let nonce = nonce();
         let stamp = Stamp::new(target, &nonce);
         stamp::write(&server, vhost, &stamp, source.kind.as_deref()).await?;
-        let mut keeper = match open(&server, target).await {
-            Ok(keeper) => keeper,
-            Err(error) if error.kind() == ErrorKind::AccessDenied => continue,
-            Err(error) => return Err(error),
+        let Some(mut keeper) = enter(&server, target).await? else {
+            tokio::time::sleep(pause).await;
+            continue;
         };
         let claimed = match keeper.declare_own().await {
             Ok(()) => keeper.claim(&holder, patience).await,
             Err(failure) => Err(failure),
         };
         match claimed {
-            Ok(Claim::Missing) | Err(Failure::Lost(_)) => continue,
+            Ok(Claim::Missing) | Err(Failure::Lost(_)) => {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
             Ok(_) => {}
             Err(failure) => return Err(failure.into_error()),
         }
         if !is_made_by(&server, vhost, &nonce).await? {
+            tokio::time::sleep(pause).await;
             continue;
         }
-        fill(driver, target, &server, &keeper, &source).await?;
+        fill(driver, target, &server, &mut keeper, &source).await?;
         let start = Start::read(&server, vhost).await?;
         start.save(&server, vhost).await?;
         let stamp = stamp.finished(&source.id, &start.id);
@@ -286,7 +327,7 @@ async fn fill(
     driver: &Driver,
     target: &Target,
     server: &Server,
-    keeper: &Keeper,
+    keeper: &mut Keeper,
     source: &Source,
 ) -> Result<()> {
     let vhost = target.name();

@@ -1,11 +1,11 @@
 //! Brings a worker's vhost to its start state.
 //!
-//! Most of it happens when a test ends, while nobody waits: [`release`] ends the test's connections, sweeps the
-//! vhost (`reset/sweep.rs`), makes the user as which the next test will log in, and gives the vhost back with a
-//! mark. Where the next test finds that mark, one round trip proves that the vhost is as it was left, since nobody
-//! has had credentials for it: that is [`prepare`]. Where it does not, as in a new process, it does all of that
-//! itself. `reset/keeper.rs` has the connection, the lease and the mark; `reset/settings.rs` what only the
-//! management API can change.
+//! Much of it happens when a test ends, while nobody waits: [`release`] ends the test's connections, looks what it
+//! left, makes the user as which the next test will log in, and gives the vhost back with a mark. Where the next
+//! test finds that mark, one round trip proves that the vhost is as it was seen, since nobody has had credentials
+//! for it: so [`prepare`] undoes what is known to differ, and nothing else. Where it does not find it, as in a new
+//! process, it does all of that itself. `reset/keeper.rs` has the connection, the lease and the mark,
+//! `reset/sweep.rs` looks and undoes, `reset/settings.rs` does what only the management API can.
 
 mod keeper;
 mod settings;
@@ -19,7 +19,6 @@ use self::sweep::Sweep;
 pub(crate) use self::keeper::{Claim, Keeper, MARK};
 use crate::{
     Driver, Prepare,
-    config::PrepareWith,
     driver::configured,
     error::{self, Cause},
     login,
@@ -99,13 +98,18 @@ async fn take(
         target.worker()
     );
     let mut claim = keeper.claim(&holder, patience).await?;
-    if claim == Claim::Kept
-        && let Some(login) = keeper.next.take()
+    let (next, found) = (keeper.next.take(), keeper.found.take());
+    if let (Claim::Kept, Some(login), Some(found), Some(start)) =
+        (claim, next, found, keeper.start.clone())
     {
+        if mode == Prepare::Reset
+            && keeper.undo_found(target, &start, found).await? == Sweep::Stuck
+        {
+            return Err(stuck(target));
+        }
         database.logs_in(target, Some(login));
         return Ok(());
     }
-    keeper.next = None;
     let server = &driver.server(target.endpoint()).map_err(Failure::Final)?;
     let look = Look::at(server, target.name(), keeper.start.as_ref()).await;
     let look = look.map_err(Failure::Final)?;
@@ -137,17 +141,22 @@ async fn take(
     .await;
     removed.map_err(Failure::Final)?;
     let login = login.map_err(Failure::Final)?;
-    if mode == Prepare::Reset && keeper.sweep(target, &start, true).await? == Sweep::Stuck {
-        Event::new("rebuild").target(target).record();
-        return Err(Failure::Gone);
+    if mode == Prepare::Reset && keeper.sweep(target, &start).await? == Sweep::Stuck {
+        return Err(stuck(target));
     }
     database.logs_in(target, Some(login));
     Ok(())
 }
 
+/// Only making the vhost anew helps.
+fn stuck(target: &Target) -> Failure {
+    Event::new("rebuild").target(target).record();
+    Failure::Gone
+}
+
 async fn by_hand(driver: &Driver, target: &Target) -> Result<()> {
     let database = driver.database(target);
-    let slot = database.keeper.lock().await;
+    let mut slot = database.keeper.lock().await;
     let not_ours = || {
         Error::new(
             ErrorKind::Prepare,
@@ -157,9 +166,9 @@ async fn by_hand(driver: &Driver, target: &Target) -> Result<()> {
             ),
         )
     };
-    let keeper = slot.as_ref().ok_or_else(not_ours)?;
+    let keeper = slot.as_mut().ok_or_else(not_ours)?;
     let start = keeper.start.clone().ok_or_else(not_ours)?;
-    let swept = keeper.sweep(target, &start, true).await;
+    let swept = keeper.sweep(target, &start).await;
     match swept.map_err(Failure::into_error)? {
         Sweep::Clean => Ok(()),
         Sweep::Stuck => Err(Error::new(
@@ -172,8 +181,8 @@ async fn by_hand(driver: &Driver, target: &Target) -> Result<()> {
     }
 }
 
-/// Ends the test's connections and gives the vhost back, reset for the next test. Nobody waits for it but
-/// whoever prepares the vhost next.
+/// Ends the test's connections, looks what they left, and gives the vhost back. Nobody waits for it but whoever
+/// prepares the vhost next.
 pub(crate) async fn release(driver: &Driver, target: &Target) {
     let database = driver.database(target);
     let mut slot = database.keeper.clone().lock_owned().await;
@@ -186,8 +195,7 @@ pub(crate) async fn release(driver: &Driver, target: &Target) {
         let started = Instant::now();
         let done = wind_up(&driver, &target, &mut keeper, login.as_ref()).await;
         match done {
-            // What is not known to be clean is not called so; the next test looks for itself.
-            Ok(clean) => match keeper.unlock(clean).await {
+            Ok(known) => match keeper.unlock(known).await {
                 Ok(()) => {
                     Event::new("release")
                         .target(&target)
@@ -207,7 +215,7 @@ fn tell(target: &Target, failure: Failure) {
     tracing::debug!(target: "dagz", vhost = target.name(), error = %error.report(), "not reset after the test");
 }
 
-/// Whether the vhost is clean now, and a user made for the next test.
+/// Whether all is known of the vhost now, and a user made for the next test.
 async fn wind_up(
     driver: &Driver,
     target: &Target,
@@ -220,29 +228,20 @@ async fn wind_up(
     let server = &driver.server(target.endpoint()).map_err(Failure::Final)?;
     let rights = server.rights(target.base()).await.map_err(Failure::Final)?;
     let next = login::create(server, target.name(), &rights);
-    let swept = async {
-        // Nothing is removed from a vhost that has lost its stamp meanwhile.
-        let (removed, stamped) = futures_util::future::join(
-            login::remove(server, &login.user),
-            server.vhost(target.name()),
-        )
-        .await;
-        removed.map_err(Failure::Final)?;
-        let stamped = stamped.map_err(Failure::Final)?;
-        match provision::owner(target.project(), stamped.as_ref()) {
-            Owner::Ours(_) => {}
-            _ => return Ok(Sweep::Stuck),
-        }
-        match driver.config().prepare {
-            PrepareWith::Own(Prepare::Reset) => keeper.sweep(target, &start, false).await,
-            _ => Ok(Sweep::Clean),
-        }
+    let found = async {
+        login::remove(server, &login.user)
+            .await
+            .map_err(Failure::Final)?;
+        keeper.find(&start).await
     };
-    let (next, swept) = futures_util::future::join(next, swept).await;
-    let next = next.map_err(Failure::Final)?;
-    let swept = swept?;
-    keeper.next = Some(next);
-    Ok(swept == Sweep::Clean)
+    // Nothing is removed from a vhost that has lost its stamp meanwhile.
+    let (next, found, stamped) =
+        futures_util::future::join3(next, found, server.vhost(target.name())).await;
+    let stamped = stamped.map_err(Failure::Final)?;
+    let is_ours = provision::owner(target.project(), stamped.as_ref());
+    keeper.next = Some(next.map_err(Failure::Final)?);
+    keeper.found = Some(found?);
+    Ok(matches!(is_ours, Owner::Ours(_)))
 }
 
 /// Why a reset stopped.

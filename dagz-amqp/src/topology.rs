@@ -116,12 +116,6 @@ impl Drift {
         *self == Self::default()
     }
 
-    /// Whether a part of it can only be done by the management API.
-    pub(crate) fn needs_management(&self) -> bool {
-        let with_arguments = |binding: &Binding| binding.arguments != "{}";
-        !self.unset.is_empty() || !self.set.is_empty() || self.unbind.iter().any(with_arguments)
-    }
-
     /// For people: what changed.
     pub(crate) fn describe(&self) -> String {
         let mut parts = Vec::new();
@@ -391,7 +385,6 @@ mod tests {
         assert_eq!(drift.unbind, [to_extra]);
         assert_eq!(drift.bind.len(), 1);
         assert_eq!(drift.bind[0].destination, "orders");
-        assert!(!drift.needs_management());
         let back = now.drift(&start);
         assert_eq!(back.declare_queues, ["extra", "orders"]);
     }
@@ -402,6 +395,6 @@ mod tests {
         let drift = start.drift(&Topology::default());
         assert_eq!(drift.declare_exchanges, ["events"]);
         assert_eq!((drift.bind.len(), drift.set.len()), (2, 3));
-        assert!(drift.needs_management() && drift.delete_queues.is_empty());
+        assert!(drift.delete_queues.is_empty());
     }
 }

@@ -26,7 +26,7 @@ use lapin::{
     types::{AMQPValue, FieldTable, ShortString},
 };
 
-use super::Failure;
+use super::{Failure, sweep::Found};
 use crate::{
     error::Cause,
     login::Login,
@@ -57,7 +57,9 @@ pub(crate) struct Keeper {
     pub(super) server: Arc<Server>,
     pub(super) vhost: String,
     connection: Connection,
-    pub(super) channel: Channel,
+    channel: Channel,
+    /// For everything but the lease, whose end an error on its channel would be.
+    spare: Option<Channel>,
     /// Held while the vhost is this process's.
     lease: Option<Consumer>,
     /// What was left in [`MARK`] when the vhost was given back.
@@ -66,6 +68,8 @@ pub(crate) struct Keeper {
     pub(super) start: Option<Arc<Start>>,
     /// As whom the next test logs in.
     pub(super) next: Option<Login>,
+    /// What was found when the last test had ended.
+    pub(super) found: Option<Found>,
 }
 
 impl fmt::Debug for Keeper {
@@ -92,10 +96,12 @@ impl Keeper {
             vhost: vhost.to_owned(),
             connection,
             channel,
+            spare: None,
             lease: None,
             mark: None,
             start: None,
             next: None,
+            found: None,
         };
         keeper.confirm().await.map_err(Failure::into_error)?;
         Ok(keeper)
@@ -121,6 +127,8 @@ impl Keeper {
         );
         match declared.await {
             Ok(_) => Ok(()),
+            // Who has the lease keeps others from declaring it, too.
+            Err(error) if Cause::of(&error) == Cause::AccessRefused => self.reopen().await,
             Err(error) => Err(self.failed("declare dagz's queues in", error).await),
         }
     }
@@ -206,13 +214,13 @@ impl Keeper {
         }))
     }
 
-    /// Gives the vhost back. With `clean`, whoever takes it next may know that it is.
-    pub(crate) async fn unlock(&mut self, clean: bool) -> Result<(), Failure> {
+    /// Gives the vhost back. With `marked`, it is known later whether anybody has had it since.
+    pub(crate) async fn unlock(&mut self, marked: bool) -> Result<(), Failure> {
         let Some(lease) = self.lease.take() else {
             return Ok(());
         };
         self.mark = None;
-        if clean {
+        if marked {
             static COUNT: AtomicU64 = AtomicU64::new(0);
             let count = COUNT.fetch_add(1, Ordering::Relaxed);
             let random = RandomState::new().hash_one((process::id(), count));
@@ -259,8 +267,21 @@ impl Keeper {
         self.confirm().await
     }
 
-    /// A channel whose errors do not reach the lease.
-    pub(super) async fn second_channel(&self) -> Result<Channel, Failure> {
+    /// The channel for everything but the lease. Whoever has seen it fail calls [`respare`](Self::respare).
+    pub(super) async fn spare(&mut self) -> Result<Channel, Failure> {
+        match &self.spare {
+            Some(spare) => Ok(spare.clone()),
+            None => self.respare().await,
+        }
+    }
+
+    /// Another one, for one that an error has closed.
+    pub(super) async fn respare(&mut self) -> Result<Channel, Failure> {
+        let spare = self.second_channel().await?;
+        Ok(self.spare.insert(spare).clone())
+    }
+
+    async fn second_channel(&self) -> Result<Channel, Failure> {
         self.connection.create_channel().await.map_err(|error| {
             let message = format!("cannot open a channel in vhost `{}`", self.vhost);
             Failure::of(&message, error)
