@@ -261,6 +261,25 @@ impl Topology {
             || settings.any(|setting| setting.value.contains("dead-letter"))
     }
 
+    /// Whether there are streams, of which nobody tells at once whether anything is in them.
+    pub(crate) fn has_streams(&self) -> bool {
+        self.queues.values().any(|queue| queue.kind() == Kind::Stream)
+    }
+
+    /// What leads from `now` to this, with every stream made anew: nothing else empties one.
+    pub(crate) fn renewal(&self, now: &Self) -> Drift {
+        let is_stream = |queue: &Queue| queue.kind() == Kind::Stream;
+        let mut without = now.clone();
+        without.queues.retain(|_, queue| !is_stream(queue));
+        let mut drift = self.drift(&without);
+        let gone = now.queues.iter().filter(|(_, queue)| is_stream(queue));
+        drift.delete_queues.extend(gone.map(|(name, _)| name.clone()));
+        // Those of the streams go with them.
+        let stays = |binding: &Binding| !binding.to_queue() || without.queues.contains_key(&binding.destination);
+        drift.unbind.retain(stays);
+        drift
+    }
+
     /// What leads from `now` to this.
     pub(crate) fn drift(&self, now: &Self) -> Drift {
         let queue_stays = |name: &String| self.queues.get(name) == now.queues.get(name);

@@ -122,6 +122,7 @@ impl Keeper {
     ) -> Result<Sweep, Failure> {
         let topology = &start.topology;
         let passes = 1 + usize::from(topology.has_dead_letters());
+        let mut renew = topology.has_streams();
         let mut look = true;
         let mut clean = 0;
         for _ in 0..ROUNDS {
@@ -143,7 +144,10 @@ impl Keeper {
                 Err(error) => return Err(self.cannot("empty", error)),
             };
             if let Some((now, locked)) = looked? {
-                let drift = topology.drift(&now);
+                let drift = match std::mem::take(&mut renew) {
+                    true => topology.renewal(&now),
+                    false => topology.drift(&now),
+                };
                 if !locked.is_empty() {
                     // Its connection is about to end.
                     tokio::time::sleep(Duration::from_millis(5)).await;
@@ -341,21 +345,8 @@ async fn drain(channel: &Channel, topology: &Topology) -> lapin::Result<Drained>
         }
     }
     for (name, queue) in others {
-        if queue.kind() == Kind::Stream {
-            // Nothing removes what is in a stream, but the stream's end.
-            let passive = QueueDeclareOptions {
-                passive: true,
-                ..QueueDeclareOptions::default()
-            };
-            let declared = channel
-                .queue_declare(name.as_str().into(), passive, FieldTable::default())
-                .await?;
-            if declared.message_count() > 0 {
-                let delete = QueueDeleteOptions::default();
-                channel.queue_delete(name.as_str().into(), delete).await?;
-                found = Drained::Missing;
-            }
-        } else {
+        // Streams are made anew.
+        if queue.kind() == Kind::Quorum {
             let purge = QueuePurgeOptions::default();
             if channel.queue_purge(name.as_str().into(), purge).await? > 0 {
                 found = Drained::Some;
