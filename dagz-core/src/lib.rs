@@ -6,6 +6,7 @@
 
 mod argument;
 mod config;
+pub mod driver;
 mod error;
 pub mod event;
 mod handover;

@@ -4,7 +4,9 @@
 //! the project's set-up (`setup.rs`) and returns a [`ScopeGuard`]; dropping that leaves. What the
 //! scope has prepared is kept here and decided in `resolve.rs`. Other threads join by
 //! [`Scope::attach`], futures on foreign runtimes by [`Scope::carry`], child processes by
-//! [`HandOver`](crate::HandOver).
+//! [`HandOver`](crate::HandOver). `scope/marks.rs` makes sure of marks.
+
+mod marks;
 
 use std::{
     cell::RefCell,
@@ -21,6 +23,7 @@ use std::{
     time::Instant,
 };
 
+pub use self::marks::{assert_exclusive, assert_main_worker};
 use crate::{
     Error, ErrorKind, Lease, Result, Settings, Worker, config,
     event::Event,
@@ -390,43 +393,4 @@ pub fn manual_init(driver: &str, base: &str) -> Result<()> {
         .unwrap_or_else(PoisonError::into_inner)
         .insert((driver.to_owned(), base.to_owned()));
     Ok(())
-}
-
-/// Makes sure that `flow`, a part of a suite that needs the base databases, runs in a test marked
-/// `main_worker`. While dagz is off it always does.
-///
-/// # Panics
-///
-/// When it does not, naming the flow, the test and the mark to add.
-#[track_caller]
-pub fn assert_main_worker(flow: &str) {
-    assert_mark(flow, "main_worker", Scope::is_main_worker);
-}
-
-/// Makes sure that `flow`, a part of a suite that bears no company, runs in a test marked
-/// `exclusive`. While dagz is off it always does.
-///
-/// # Panics
-///
-/// When it does not, naming the flow, the test and the mark to add.
-#[track_caller]
-pub fn assert_exclusive(flow: &str) {
-    assert_mark(flow, "exclusive", Scope::is_exclusive);
-}
-
-#[track_caller]
-fn assert_mark(flow: &str, mark: &str, marked: fn(&Scope) -> bool) {
-    if !crate::active() {
-        return;
-    }
-    match current() {
-        Some(scope) if marked(&scope) => {}
-        Some(scope) => panic!(
-            "`{flow}` needs a test marked `{mark}`, and `{}` is not: write `#[dagz::test({mark})]`",
-            scope.test()
-        ),
-        None => panic!(
-            "`{flow}` needs a test marked `{mark}`, and runs outside any: call it from one, `#[dagz::test({mark})]`"
-        ),
-    }
 }

@@ -7,26 +7,16 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::Arc,
 };
 
-use dagz_core::{FromScope, Result, Scope, Target, runtime};
+use dagz_core::{FromScope, Result, Scope, Target, driver::Shelf};
 use mysql_async::{Opts, prelude::Queryable as _};
-use tokio::sync::Notify;
 
 use crate::{
-    driver::{self, Driver, configured},
-    provision, route,
-    server::Server,
-    sql,
+    driver::{self, Database, Driver, configured},
+    provision, route, sql,
 };
-
-/// The most idle clients that are kept for one database.
-const KEPT: usize = 4;
-
-/// How long a client may take to become clean; one that is still busy is closed.
-const CLEANING: Duration = Duration::from_millis(500);
 
 /// Marks the arguments that this crate makes for tests; inferred, never written.
 #[derive(Debug)]
@@ -40,8 +30,8 @@ pub enum Mysql {}
 pub struct Conn {
     /// Present until dropped.
     inner: Option<mysql_async::Conn>,
-    /// Where it goes back to; nowhere if the database is not a worker's own.
-    shelf: Option<Arc<Shelf>>,
+    /// Where it goes back to, and the database it is in then; nowhere if that is not a worker's own.
+    home: Option<(Arc<Shelf<mysql_async::Conn>>, String)>,
 }
 
 impl Conn {
@@ -51,13 +41,13 @@ impl Conn {
             let server = driver.server(&route::endpoint(&driver.config().base))?;
             return Ok(Self {
                 inner: Some(server.open_plain(route.name(), "dagz test").await?),
-                shelf: None,
+                home: None,
             });
         };
-        let shelf = Arc::clone(&driver.database(target)?.shelf);
+        let database = driver.database(target)?;
         Ok(Self {
-            inner: Some(shelf.take().await?),
-            shelf: Some(shelf),
+            inner: Some(take(&database, target).await?),
+            home: Some((Arc::clone(&database.shelf), target.name().to_owned())),
         })
     }
 }
@@ -84,8 +74,8 @@ impl DerefMut for Conn {
 
 impl Drop for Conn {
     fn drop(&mut self) {
-        if let (Some(conn), Some(shelf)) = (self.inner.take(), self.shelf.take()) {
-            shelf.give_back(conn);
+        if let (Some(conn), Some((shelf, database))) = (self.inner.take(), self.home.take()) {
+            shelf.give_back(async move { clean(conn, &database).await.ok() });
         }
     }
 }
@@ -127,113 +117,16 @@ async fn resolved(driver: &Driver) -> Result<dagz_core::Route> {
     dagz_core::resolve(driver::NAME, route::access(&driver.config().base)).await
 }
 
-/// The kept clients of one worker's database.
-pub(crate) struct Shelf {
-    server: Arc<Server>,
-    database: String,
-    /// What the clients are called on the server.
-    session_name: String,
-    state: Mutex<State>,
-    settled: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    idle: Vec<mysql_async::Conn>,
-    cleaning: usize,
-    /// How often the database was made anew: clients of an earlier one are of no use.
-    generation: u64,
-}
-
-impl Shelf {
-    pub(crate) fn new(server: Arc<Server>, target: &Target) -> Self {
-        Self {
-            server,
-            database: target.name().to_owned(),
-            session_name: provision::session_name(target, "kept"),
-            state: Mutex::default(),
-            settled: Notify::new(),
+/// A connection to the database of `target`, kept or new.
+async fn take(database: &Database, target: &Target) -> Result<mysql_async::Conn> {
+    while let Some(mut conn) = database.shelf.take() {
+        // The server may have gone away meanwhile, and a test must not be the one to notice.
+        if conn.ping().await.is_ok() {
+            return Ok(conn);
         }
     }
-
-    /// A client, kept or new.
-    async fn take(&self) -> Result<mysql_async::Conn> {
-        loop {
-            let Some(mut conn) = self.state().idle.pop() else {
-                return self
-                    .server
-                    .open_plain(&self.database, &self.session_name)
-                    .await;
-            };
-            // The server may have gone away meanwhile, and a test must not be the one to notice.
-            if conn.ping().await.is_ok() {
-                return Ok(conn);
-            }
-        }
-    }
-
-    /// Cleans a client and keeps it, or closes it where that cannot be done.
-    fn give_back(self: Arc<Self>, conn: mysql_async::Conn) {
-        let generation = {
-            let mut state = self.state();
-            state.cleaning += 1;
-            state.generation
-        };
-        let database = self.database.clone();
-        runtime::spawn(async move {
-            let cleaned = tokio::time::timeout(CLEANING, clean(conn, &database)).await;
-            {
-                let mut state = self.state();
-                state.cleaning -= 1;
-                if let Ok(Ok(conn)) = cleaned
-                    && state.generation == generation
-                    && state.idle.len() < KEPT
-                {
-                    state.idle.push(conn);
-                }
-            }
-            self.settled.notify_waiters();
-        });
-    }
-
-    /// Waits until the clients that were given back are clean, or closed.
-    pub(crate) async fn settle(&self) {
-        loop {
-            let settled = self.settled.notified();
-            if self.state().cleaning == 0 {
-                return;
-            }
-            // Cleaning is bounded, and with it this loop; the timeout only guards against a
-            // notification between the look and the wait.
-            drop(tokio::time::timeout(Duration::from_millis(10), settled).await);
-        }
-    }
-
-    /// Closes the idle clients: their database is about to go.
-    pub(crate) fn clear(&self) {
-        let mut state = self.state();
-        state.generation += 1;
-        state.idle.clear();
-    }
-
-    /// The idle clients, as the server numbers them.
-    pub(crate) fn sessions(&self) -> Vec<u32> {
-        self.state().idle.iter().map(|conn| conn.id()).collect()
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Shelf {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Shelf")
-            .field("database", &self.database)
-            .field("idle", &self.state().idle.len())
-            .finish_non_exhaustive()
-    }
+    let name = provision::session_name(target, "kept");
+    database.server.open_plain(target.name(), &name).await
 }
 
 async fn clean(

@@ -4,21 +4,13 @@
 
 use std::{fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use dagz_core::{Options, Result, Target};
-use futures_util::future::BoxFuture;
+use dagz_core::{
+    Options, Result, Target,
+    driver::{BoxError, Hook, Migrate, Migrations, PrepareWith},
+};
 use mysql_async::Opts;
 
 use crate::route;
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Something of the user's that is run with the settings of a connection.
-pub(crate) type Migrate =
-    Arc<dyn Fn(Opts) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
-
-/// Something of the user's that is run for one worker's database.
-pub(crate) type ForTarget =
-    Arc<dyn Fn(Target, Opts) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
 type Filter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -60,13 +52,6 @@ pub enum Identity {
     Keep,
 }
 
-/// What `prepare` does: one of dagz's ways, or the user's own.
-#[derive(Clone)]
-pub(crate) enum PrepareWith {
-    Own(Prepare),
-    Closure(ForTarget),
-}
-
 /// The configuration of the MySQL driver.
 ///
 /// Holds the base database, which is also where the server and the credentials of dagz's own
@@ -74,10 +59,9 @@ pub(crate) enum PrepareWith {
 #[derive(Clone)]
 pub struct Config {
     pub(crate) base: Opts,
-    pub(crate) migrations: Option<PathBuf>,
-    pub(crate) migrate_with: Option<(String, Migrate)>,
-    pub(crate) worker_init: Option<ForTarget>,
-    pub(crate) prepare: PrepareWith,
+    pub(crate) migrations: Migrations<Opts>,
+    pub(crate) worker_init: Option<Hook<Opts>>,
+    pub(crate) prepare: PrepareWith<Prepare, Opts>,
     pub(crate) identity: Identity,
     pub(crate) reroute_if: Option<Filter>,
     pub(crate) options: Options,
@@ -100,10 +84,9 @@ impl Config {
     pub fn from_opts(opts: impl Into<Opts>) -> Self {
         Self {
             base: opts.into(),
-            migrations: None,
-            migrate_with: None,
+            migrations: Migrations::default(),
             worker_init: None,
-            prepare: PrepareWith::Own(Prepare::default()),
+            prepare: PrepareWith::default(),
             identity: Identity::default(),
             reroute_if: None,
             options: Options::default(),
@@ -121,7 +104,7 @@ impl Config {
     /// `DELIMITER` is a word of the `mysql` shell and means nothing here.
     #[must_use]
     pub fn migrations(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.migrations = Some(directory.into());
+        self.migrations.directory = Some(directory.into());
         self
     }
 
@@ -137,11 +120,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let migrate: Migrate = Arc::new(move |opts| {
-            let done = migrate(opts);
-            Box::pin(async move { done.await.map_err(Into::into) })
-        });
-        self.migrate_with = Some((tag.into(), migrate));
+        self.migrations.function = Some(Migrate::new(tag, migrate));
         self
     }
 
@@ -171,7 +150,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.prepare = PrepareWith::Closure(for_target(prepare));
+        self.prepare = PrepareWith::Hook(Hook::prepare_with(prepare));
         self
     }
 
@@ -187,7 +166,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.worker_init = Some(for_target(init));
+        self.worker_init = Some(Hook::worker_init(init));
         self
     }
 
@@ -254,23 +233,16 @@ impl Config {
 /// Shows what is configured, without the password.
 impl fmt::Debug for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prepare = match &self.prepare {
-            PrepareWith::Own(prepare) => format!("{prepare:?}"),
-            PrepareWith::Closure(_) => "closure".to_owned(),
-        };
         formatter
             .debug_struct("Config")
             // Only these: `Opts` shows its password.
             .field("server", &route::shown(&self.base))
             .field("base", &route::database(&self.base))
             .field("user", &self.base.user())
-            .field("migrations", &self.migrations)
-            .field(
-                "migrate_with",
-                &self.migrate_with.as_ref().map(|(tag, _)| tag),
-            )
+            .field("migrations", &self.migrations.directory)
+            .field("migrate_with", &self.migrations.function)
             .field("worker_init", &self.worker_init.is_some())
-            .field("prepare", &prepare)
+            .field("prepare", &self.prepare)
             .field("identity", &self.identity)
             .field("reroute_if", &self.reroute_if.is_some())
             .field("keep_tables", &self.keep_tables)
@@ -278,18 +250,6 @@ impl fmt::Debug for Config {
             .field("lock_timeout", &self.lock_timeout)
             .finish_non_exhaustive()
     }
-}
-
-fn for_target<F, Fut, E>(function: F) -> ForTarget
-where
-    F: Fn(Target, Opts) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<BoxError>,
-{
-    Arc::new(move |target, opts| {
-        let done = function(target, opts);
-        Box::pin(async move { done.await.map_err(Into::into) })
-    })
 }
 
 #[cfg(test)]

@@ -14,22 +14,26 @@ mod template;
 
 use std::time::Instant;
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    driver::{Failure, Role},
+    event::Event,
+};
 use mysql_async::Conn;
 use sha2::{Digest, Sha256};
 
+use self::admin::Admin;
 pub use self::cleanup::{Stamped, databases, remove};
-use self::{admin::Admin, stamp::Role};
 pub(crate) use self::{
     admin::look,
-    migrations::fingerprint,
+    migrations::FORMAT,
     stamp::{Owner, Row, Stamp},
 };
 use crate::{
     Driver,
-    driver::{Database, configured},
+    driver::{Database, NAME, configured},
     error,
-    reset::{Failure, baseline, lock},
+    reset::{baseline, lock},
     schema::{Kind, Schema},
 };
 
@@ -88,7 +92,7 @@ async fn provide_locked(
         if owner.as_ref().is_some_and(Owner::is_ours) || is_emptied {
             drop_ours(admin, database, target, why).await?;
         } else if let Some(owner @ (Owner::Foreign(_) | Owner::Later(_))) = owner {
-            return Err(owner.refusal("use", target.name()));
+            return Err(owner.refusal(NAME, "use", target.name()));
         }
         return init_by_user(driver, database, target, admin).await;
     }
@@ -104,7 +108,7 @@ async fn provide_locked(
         Some(owner) if owner.is_ours() || is_emptied => {
             drop_ours(admin, database, target, why).await?;
         }
-        Some(owner) => return Err(owner.refusal("reset", target.name())),
+        Some(owner) => return Err(owner.refusal(NAME, "reset", target.name())),
     }
     copy(admin, target, &template).await
 }
@@ -132,7 +136,7 @@ async fn copy(admin: &mut Admin<'_>, target: &Target, template: &template::Templ
     let started = Instant::now();
     let name = target.name();
     let (source, mut start) = template::content(admin, template).await?;
-    let stamp = Stamp::new(target, Role::Worker, &template.fingerprint);
+    let stamp = Stamp::new(target, Role::Worker, &template.fingerprint, ());
     let defaults = Some((&*source.charset, &*source.collation));
     admin.create_database(name, &stamp, defaults).await?;
     clone::objects(&mut admin.conn, &source, name, &start.events).await?;
@@ -165,13 +169,7 @@ async fn init_by_user(
         return Ok(());
     };
     let opts = database.server.opts_for(target.name());
-    init(target.clone(), opts).await.map_err(|error| {
-        Error::new(
-            ErrorKind::WorkerInit,
-            format!("the `worker_init` function failed for `{}`", target.name()),
-        )
-        .with_source(error)
-    })?;
+    init.call(target, opts).await?;
     match admin.row(target.name()).await? {
         None => Err(Error::new(
             ErrorKind::WorkerInit,
@@ -182,7 +180,7 @@ async fn init_by_user(
         )),
         Some(row) => match owner_behind(target, &row) {
             Owner::Ours(_) => Ok(()),
-            owner => Err(owner.refusal("reset", target.name())),
+            owner => Err(owner.refusal(NAME, "reset", target.name())),
         },
     }
 }
@@ -220,7 +218,7 @@ impl Driver {
         })?;
         let owner = owner_behind(target, &row);
         if matches!(owner, Owner::Foreign(_) | Owner::Later(_)) {
-            return Err(owner.refusal("adopt", target.name()));
+            return Err(owner.refusal(NAME, "adopt", target.name()));
         }
         let failed = |error| {
             let message = format!(
@@ -236,7 +234,7 @@ impl Driver {
             .await
             .map_err(failed)?;
         start.rows_in = keep_rows(&mut admin, target, &schema, &start).await?;
-        let stamp = Stamp::new(target, Role::Worker, "adopted").complete();
+        let stamp = Stamp::new(target, Role::Worker, "adopted", ()).complete();
         admin.stamp(target.name(), &stamp, &start.to_json()).await?;
         admin.keep().await;
         Ok(())
@@ -255,7 +253,7 @@ async fn keep_rows(
     if let Some(row) = admin.row(&name).await? {
         let owner = stamp::owner(target.project(), &name, &row);
         if !owner.is_ours() {
-            return Err(owner.refusal("replace", &name));
+            return Err(owner.refusal(NAME, "replace", &name));
         }
         admin.drop_database(&name).await?;
     }
@@ -267,7 +265,7 @@ async fn keep_rows(
     if filled.of_kind(Kind::is_table).next().is_none() {
         return Ok(String::new());
     }
-    let stamp = Stamp::new(target, Role::Rows, "adopted").named(&name);
+    let stamp = Stamp::new(target, Role::Rows, "adopted", ()).named(&name);
     let defaults = Some((&*schema.charset, &*schema.collation));
     admin.create_database(&name, &stamp, defaults).await?;
     clone::objects(&mut admin.conn, &filled, &name, &[]).await?;

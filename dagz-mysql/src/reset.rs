@@ -3,20 +3,21 @@
 //! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
 //! process. Its probe (`reset/probe.rs`) finds what differs in one round trip, which also takes the
 //! lock (`reset/lock.rs`); `reset/repair.rs` undoes it in a second one; `reset/sessions.rs` ends what
-//! earlier tests left running; `reset/baseline.rs` records the start state when the database is made.
+//! earlier tests left running; `reset/baseline.rs` records the start state when the database is made; `reset/owner.rs` looks whose it is.
 //! Where a repair cannot be exact, as after a change of the schema, the database is made anew by
 //! `provision`.
 
 pub(crate) mod baseline;
 mod keeper;
 pub(crate) mod lock;
+mod owner;
 mod probe;
 mod repair;
 pub(crate) mod sessions;
 
 use std::{sync::Arc, time::Instant};
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event, runtime};
+use dagz_core::{Error, ErrorKind, Result, Target, driver::Failure, event::Event, runtime};
 use mysql_async::Conn;
 
 pub(crate) use self::keeper::Keeper;
@@ -168,34 +169,9 @@ pub(crate) async fn release(database: &Database, target: &Target) {
     });
 }
 
-/// Why a reset stopped.
-pub(crate) enum Failure {
-    /// The connection is gone; another one may do.
-    Lost(Error),
-    Final(Error),
-}
-
-impl Failure {
-    /// Tells a connection that is gone from a statement that failed; `map` says what it was for.
-    fn of(error: mysql_async::Error, map: impl FnOnce(mysql_async::Error) -> Error) -> Self {
-        if error::is_connection_lost(&error) {
-            Self::Lost(map(error))
-        } else {
-            Self::Final(map(error))
-        }
-    }
-
-    pub(crate) fn into_error(self) -> Error {
-        match self {
-            Self::Lost(error) | Self::Final(error) => error,
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
+/// Tells a connection that is gone from a statement that failed; `map` says what it was for.
+fn failure(error: mysql_async::Error, map: impl FnOnce(mysql_async::Error) -> Error) -> Failure {
+    Failure::new(error::is_connection_lost(&error), map(error))
 }
 
 /// The error for a look, or a repair, that failed for no reason that is dealt with.
@@ -205,4 +181,13 @@ fn failed(database: &str, error: mysql_async::Error) -> Error {
         format!("cannot reset database `{database}`"),
         error,
     )
+}
+
+/// Why a database is made anew whose schema is not what it was, as `error` says.
+fn shape(error: &mysql_async::Error) -> String {
+    let what = match error {
+        mysql_async::Error::Server(error) => &*error.message,
+        _ => "",
+    };
+    format!("schema changed: {what}")
 }

@@ -7,28 +7,18 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::Arc,
 };
 
-use dagz_core::{Error, ErrorKind, FromScope, Result, Scope, Target, runtime};
+use dagz_core::{Error, ErrorKind, FromScope, Result, Scope, Target, driver::Shelf};
 use futures_util::FutureExt;
-use tokio::sync::Notify;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 use crate::{
-    driver::{self, Driver, configured},
+    driver::{self, Database, Driver, configured},
     error::{self, Destination},
-    provision, route,
-    server::Server,
-    sql,
+    provision, route, sql,
 };
-
-/// The most idle clients that are kept for one database.
-const KEPT: usize = 4;
-
-/// How long a client may take to become clean; one that is still busy is closed.
-const CLEANING: Duration = Duration::from_millis(500);
 
 /// Ends what a test may have left in a session. Not `DISCARD ALL`: that would take away statements
 /// which the client library believes in. Last, the statements that the test prepared by SQL.
@@ -50,7 +40,7 @@ pub struct Client {
     /// Present until dropped.
     inner: Option<tokio_postgres::Client>,
     /// Where it goes back to; nowhere if the database is not a worker's own.
-    shelf: Option<Arc<Shelf>>,
+    shelf: Option<Arc<Shelf<tokio_postgres::Client>>>,
 }
 
 impl Client {
@@ -63,10 +53,10 @@ impl Client {
                 shelf: None,
             });
         };
-        let shelf = Arc::clone(&driver.database(target)?.shelf);
+        let database = driver.database(target)?;
         Ok(Self {
-            inner: Some(shelf.take(&route::application_name(target)).await?),
-            shelf: Some(shelf),
+            inner: Some(take(&database, target).await?),
+            shelf: Some(Arc::clone(&database.shelf)),
         })
     }
 }
@@ -93,8 +83,10 @@ impl DerefMut for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if let (Some(client), Some(shelf)) = (self.inner.take(), self.shelf.take()) {
-            shelf.give_back(client);
+        if let (Some(client), Some(shelf)) = (self.inner.take(), self.shelf.take())
+            && !client.is_closed()
+        {
+            shelf.give_back(async move { clean(&client).await.is_ok().then_some(client) });
         }
     }
 }
@@ -155,111 +147,26 @@ async fn resolved(driver: &Driver) -> Result<dagz_core::Route> {
     dagz_core::resolve(driver::NAME, route::access(&driver.config().base)).await
 }
 
-/// The kept clients of one worker's database.
-pub(crate) struct Shelf {
-    server: Arc<Server>,
-    database: String,
-    /// What idle clients are called on the server.
-    session_name: String,
-    state: Mutex<State>,
-    settled: Notify,
-}
-
-#[derive(Default)]
-struct State {
-    idle: Vec<tokio_postgres::Client>,
-    cleaning: usize,
-    /// How often the database was made anew: clients of an earlier one are of no use.
-    generation: u64,
-}
-
-impl Shelf {
-    pub(crate) fn new(server: Arc<Server>, target: &Target) -> Self {
-        Self {
-            server,
-            database: target.name().to_owned(),
-            session_name: provision::session_name(target, "kept"),
-            state: Mutex::default(),
-            settled: Notify::new(),
-        }
-    }
-
-    /// A client, kept or new, whose session is called `application_name`.
-    async fn take(&self, application_name: &str) -> Result<tokio_postgres::Client> {
-        let kept = {
-            let mut state = self.state();
-            state.idle.retain(|client| !client.is_closed());
-            state.idle.pop()
-        };
-        let client = match kept {
-            Some(client) => client,
-            None => self.server.open(&self.database, &self.session_name).await?,
-        };
-        let statement = format!("SET application_name = {}", sql::literal(application_name));
-        // Polled once, it is sent; it is done before anything the test asks for.
-        drop(client.batch_execute(&statement).now_or_never());
-        Ok(client)
-    }
-
-    /// Cleans a client and keeps it, or closes it where that cannot be done.
-    fn give_back(self: Arc<Self>, client: tokio_postgres::Client) {
-        if client.is_closed() {
-            return;
-        }
-        let generation = {
-            let mut state = self.state();
-            state.cleaning += 1;
-            state.generation
-        };
-        runtime::spawn(async move {
-            let cleaned = tokio::time::timeout(CLEANING, clean(&client)).await;
-            {
-                let mut state = self.state();
-                state.cleaning -= 1;
-                if matches!(cleaned, Ok(Ok(())))
-                    && state.generation == generation
-                    && state.idle.len() < KEPT
-                {
-                    state.idle.push(client);
-                }
+/// A client for the database of `target`, kept or new, whose session is called after its test.
+async fn take(database: &Database, target: &Target) -> Result<tokio_postgres::Client> {
+    let client = loop {
+        match database.shelf.take() {
+            Some(client) if client.is_closed() => {}
+            Some(client) => break client,
+            None => {
+                let name = provision::session_name(target, "kept");
+                break database.server.open(target.name(), &name).await?;
             }
-            self.settled.notify_waiters();
-        });
-    }
-
-    /// Waits until the clients that were given back are clean, or closed.
-    pub(crate) async fn settle(&self) {
-        loop {
-            let settled = self.settled.notified();
-            if self.state().cleaning == 0 {
-                return;
-            }
-            // Cleaning is bounded, and with it this loop; the timeout only guards against a
-            // notification between the look and the wait.
-            drop(tokio::time::timeout(Duration::from_millis(10), settled).await);
         }
-    }
-
-    /// Closes the idle clients: their database is about to go.
-    pub(crate) fn clear(&self) {
-        let mut state = self.state();
-        state.generation += 1;
-        state.idle.clear();
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Shelf {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Shelf")
-            .field("database", &self.database)
-            .field("idle", &self.state().idle.len())
-            .finish_non_exhaustive()
-    }
+    };
+    let name = sql::literal(&route::application_name(target));
+    // Polled once, it is sent; it is done before anything the test asks for.
+    drop(
+        client
+            .batch_execute(&format!("SET application_name = {name}"))
+            .now_or_never(),
+    );
+    Ok(client)
 }
 
 async fn clean(client: &tokio_postgres::Client) -> Result<(), tokio_postgres::Error> {

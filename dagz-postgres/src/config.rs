@@ -4,23 +4,12 @@
 
 use std::{error::Error as _, fmt, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use dagz_core::{Error, ErrorKind, Options, Result, Target};
-use futures_util::future::BoxFuture;
+use dagz_core::{
+    Error, ErrorKind, Options, Result, Target,
+    driver::{BoxError, Hook, Migrate, Migrations, PrepareWith},
+};
 
 use crate::route;
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Something of the user's that is run with the configuration of a connection.
-pub(crate) type Migrate =
-    Arc<dyn Fn(tokio_postgres::Config) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
-
-/// Something of the user's that is run for one worker's database.
-pub(crate) type ForTarget = Arc<
-    dyn Fn(Target, tokio_postgres::Config) -> BoxFuture<'static, Result<(), BoxError>>
-        + Send
-        + Sync,
->;
 
 type Filter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -49,13 +38,6 @@ pub enum Prepare {
     Baseline,
 }
 
-/// What `prepare` does: one of dagz's ways, or the user's own.
-#[derive(Clone)]
-pub(crate) enum PrepareWith {
-    Own(Prepare),
-    Closure(ForTarget),
-}
-
 /// The configuration of the Postgres driver.
 ///
 /// Holds the base database, which is also where the server and the credentials of dagz's own
@@ -63,10 +45,9 @@ pub(crate) enum PrepareWith {
 #[derive(Clone)]
 pub struct Config {
     pub(crate) base: tokio_postgres::Config,
-    pub(crate) migrations: Option<PathBuf>,
-    pub(crate) migrate_with: Option<(String, Migrate)>,
-    pub(crate) worker_init: Option<ForTarget>,
-    pub(crate) prepare: PrepareWith,
+    pub(crate) migrations: Migrations<tokio_postgres::Config>,
+    pub(crate) worker_init: Option<Hook<tokio_postgres::Config>>,
+    pub(crate) prepare: PrepareWith<Prepare, tokio_postgres::Config>,
     pub(crate) reroute_if: Option<Filter>,
     pub(crate) options: Options,
     pub(crate) keep_tables: Vec<String>,
@@ -94,10 +75,9 @@ impl Config {
     pub fn from_config(config: tokio_postgres::Config) -> Self {
         Self {
             base: config,
-            migrations: None,
-            migrate_with: None,
+            migrations: Migrations::default(),
             worker_init: None,
-            prepare: PrepareWith::Own(Prepare::default()),
+            prepare: PrepareWith::default(),
             reroute_if: None,
             options: Options::default(),
             keep_tables: KEPT_TABLES.map(str::to_owned).to_vec(),
@@ -113,7 +93,7 @@ impl Config {
     /// the current directory. Each file is sent as one batch.
     #[must_use]
     pub fn migrations(mut self, directory: impl Into<PathBuf>) -> Self {
-        self.migrations = Some(directory.into());
+        self.migrations.directory = Some(directory.into());
         self
     }
 
@@ -129,11 +109,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        let migrate: Migrate = Arc::new(move |config| {
-            let done = migrate(config);
-            Box::pin(async move { done.await.map_err(Into::into) })
-        });
-        self.migrate_with = Some((tag.into(), migrate));
+        self.migrations.function = Some(Migrate::new(tag, migrate));
         self
     }
 
@@ -156,7 +132,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.prepare = PrepareWith::Closure(for_target(prepare));
+        self.prepare = PrepareWith::Hook(Hook::prepare_with(prepare));
         self
     }
 
@@ -172,7 +148,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.worker_init = Some(for_target(init));
+        self.worker_init = Some(Hook::worker_init(init));
         self
     }
 
@@ -239,39 +215,20 @@ impl Config {
 /// Shows what is configured, without the password.
 impl fmt::Debug for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prepare = match &self.prepare {
-            PrepareWith::Own(prepare) => format!("{prepare:?}"),
-            PrepareWith::Closure(_) => "closure".to_owned(),
-        };
         formatter
             .debug_struct("Config")
             // `tokio_postgres::Config` hides the password itself.
             .field("base", &self.base)
-            .field("migrations", &self.migrations)
-            .field(
-                "migrate_with",
-                &self.migrate_with.as_ref().map(|(tag, _)| tag),
-            )
+            .field("migrations", &self.migrations.directory)
+            .field("migrate_with", &self.migrations.function)
             .field("worker_init", &self.worker_init.is_some())
-            .field("prepare", &prepare)
+            .field("prepare", &self.prepare)
             .field("reroute_if", &self.reroute_if.is_some())
             .field("keep_tables", &self.keep_tables)
             .field("leak_patience", &self.leak_patience)
             .field("lock_timeout", &self.lock_timeout)
             .finish_non_exhaustive()
     }
-}
-
-fn for_target<F, Fut, E>(function: F) -> ForTarget
-where
-    F: Fn(Target, tokio_postgres::Config) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<BoxError>,
-{
-    Arc::new(move |target, config| {
-        let done = function(target, config);
-        Box::pin(async move { done.await.map_err(Into::into) })
-    })
 }
 
 /// Why `text` is not a connection string, in words that cannot repeat a password of it.

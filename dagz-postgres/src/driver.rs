@@ -3,23 +3,20 @@
 //! [`Driver`] implements [`DbConfig`]; the work is done in `provision` and `reset`. [`configure`]
 //! makes one the driver of this process.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+use std::sync::{Arc, OnceLock};
+
+use dagz_core::{
+    DbConfig, Endpoint, Options, Result, Target, async_trait,
+    driver::{self, Configured, Known, PrepareWith, Shelf},
 };
 
-use dagz_core::{DbConfig, Endpoint, Error, ErrorKind, Options, Result, Target, async_trait};
-
-use crate::{
-    Config, Prepare, client::Shelf, config::PrepareWith, provision, reset, reset::Keeper, route,
-    server::Server,
-};
+use crate::{Config, Prepare, provision, reset, reset::Keeper, route, server::Server};
 
 /// The word for this driver everywhere.
 pub(crate) const NAME: &str = "postgres";
 
 /// The longest name of a database, in bytes.
-const NAME_LIMIT: usize = 63;
+pub(crate) const NAME_LIMIT: usize = 63;
 
 /// Databases of servers and of hosting services, which are never an application's.
 const SYSTEM_DATABASES: [&str; 7] = [
@@ -33,31 +30,19 @@ const SYSTEM_DATABASES: [&str; 7] = [
 ];
 
 /// The driver of this process, once it is configured.
-pub(crate) static DRIVER: OnceLock<Driver> = OnceLock::new();
+pub(crate) static DRIVER: Configured<Driver> = Configured::new(NAME, "Postgres");
 
 /// Makes `config` the Postgres configuration of this process.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyConfigured`] the second time.
+/// [`ErrorKind::AlreadyConfigured`](dagz_core::ErrorKind::AlreadyConfigured) the second time.
 pub fn configure(config: Config) -> Result<()> {
-    static CONFIGURING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = CONFIGURING.lock().unwrap_or_else(PoisonError::into_inner);
-    let driver = Driver::new(config);
-    if dagz_core::configured(NAME).is_none() {
-        // First here, so that the first access through the core finds it.
-        DRIVER.get_or_init(|| driver.clone());
-    }
-    dagz_core::configure(driver)
+    DRIVER.configure(Driver::new(config))
 }
 
 /// The driver of this process.
 pub(crate) fn configured() -> Result<&'static Driver> {
-    DRIVER.get().ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unconfigured,
-            "the Postgres driver is not configured: call `dagz::postgres::configure(..)` first",
-        )
-    })
+    DRIVER.required()
 }
 
 /// Postgres for dagz, with its connections and what it knows of this process's databases.
@@ -72,10 +57,7 @@ pub struct Driver {
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    configured: Arc<Server>,
-    /// By the identity of an endpoint, as spelled and as told by the server.
-    servers: Mutex<HashMap<String, Arc<Server>>>,
-    databases: Mutex<HashMap<(String, String), Arc<Database>>>,
+    known: Known<Server, Database>,
     fingerprint: OnceLock<String>,
 }
 
@@ -84,20 +66,16 @@ struct Shared {
 pub(crate) struct Database {
     pub(crate) server: Arc<Server>,
     pub(crate) keeper: tokio::sync::Mutex<Option<Keeper>>,
-    pub(crate) shelf: Arc<Shelf>,
+    pub(crate) shelf: Arc<Shelf<tokio_postgres::Client>>,
 }
 
 impl Driver {
     /// A driver for what `config` says.
     pub fn new(config: Config) -> Self {
-        let configured = Arc::new(Server::new(&config.base));
-        let id = route::endpoint(&config.base).id().to_owned();
         Self {
             shared: Arc::new(Shared {
+                known: Known::new(route::endpoint(&config.base), Server::new(&config.base)),
                 config,
-                servers: Mutex::new(HashMap::from([(id, Arc::clone(&configured))])),
-                configured,
-                databases: Mutex::default(),
                 fingerprint: OnceLock::new(),
             }),
         }
@@ -110,45 +88,22 @@ impl Driver {
 
     /// Remembers that `endpoint` can be reached by `config`; what is known already stays.
     pub(crate) fn learn(&self, endpoint: &Endpoint, config: &tokio_postgres::Config) {
-        let mut servers = self.servers();
-        if !servers.contains_key(endpoint.id()) {
-            servers.insert(endpoint.id().to_owned(), Arc::new(Server::new(config)));
-        }
+        self.shared.known.learn(endpoint, || Server::new(config));
     }
 
     /// The server of `endpoint`.
     pub(crate) fn server(&self, endpoint: &Endpoint) -> Result<Arc<Server>> {
-        self.servers().get(endpoint.id()).cloned().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("no connection settings are known for the server at `{endpoint}`"),
-            )
-        })
+        self.shared.known.server(endpoint)
     }
 
     /// What this process keeps for `target`.
     pub(crate) fn database(&self, target: &Target) -> Result<Arc<Database>> {
         let server = self.server(target.endpoint())?;
-        let key = (target.endpoint().id().to_owned(), target.name().to_owned());
-        let mut databases = self
-            .shared
-            .databases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(databases.entry(key).or_insert_with(|| {
-            Arc::new(Database {
-                shelf: Arc::new(Shelf::new(Arc::clone(&server), target)),
-                server,
-                keeper: tokio::sync::Mutex::default(),
-            })
-        })))
-    }
-
-    fn servers(&self) -> MutexGuard<'_, HashMap<String, Arc<Server>>> {
-        self.shared
-            .servers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        Ok(self.shared.known.database(target, || Database {
+            shelf: Arc::default(),
+            server,
+            keeper: tokio::sync::Mutex::default(),
+        }))
     }
 }
 
@@ -179,32 +134,17 @@ impl DbConfig for Driver {
         // when it needs them.
         self.shared
             .fingerprint
-            .get_or_init(|| provision::fingerprint(self.config()).unwrap_or_default())
+            .get_or_init(|| {
+                self.config()
+                    .migrations
+                    .fingerprint(provision::FORMAT)
+                    .unwrap_or_default()
+            })
             .clone()
     }
 
-    /// The configured server is known by its configured address, without asking it: a connection
-    /// for nothing but that is more than a test should pay. Other addresses are asked whether they
-    /// lead there.
     async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
-        let server = self.server(endpoint)?;
-        let configured = &self.shared.configured;
-        if Arc::ptr_eq(configured, &server) {
-            return Ok(route::endpoint(&self.config().base));
-        }
-        let identity = server.identity().await?;
-        // That the configured server cannot be reached says nothing about this one.
-        let is_configured = configured
-            .identity()
-            .await
-            .is_ok_and(|other| other == identity);
-        if is_configured {
-            return Ok(route::endpoint(&self.config().base));
-        }
-        self.servers()
-            .entry(identity.id().to_owned())
-            .or_insert_with(|| Arc::clone(&server));
-        Ok(identity.clone())
+        self.shared.known.identify(endpoint).await
     }
 
     async fn worker_init(&self, target: &Target) -> Result<()> {
@@ -214,17 +154,11 @@ impl DbConfig for Driver {
     async fn prepare(&self, target: &Target) -> Result<()> {
         match &self.config().prepare {
             PrepareWith::Own(prepare) => reset::prepare(self, target, *prepare).await,
-            PrepareWith::Closure(closure) => {
-                // Whatever the closure does, it does it to a database that is this run's alone.
+            PrepareWith::Hook(hook) => {
+                // Whatever it does, it does it to a database that is this run's alone.
                 reset::prepare(self, target, Prepare::None).await?;
                 let config = self.server(target.endpoint())?.config_for(target.name());
-                closure(target.clone(), config).await.map_err(|error| {
-                    Error::new(
-                        ErrorKind::Prepare,
-                        format!("the `prepare_with` function failed for `{}`", target.name()),
-                    )
-                    .with_source(error)
-                })
+                hook.call(target, config).await
             }
         }
     }
@@ -233,5 +167,11 @@ impl DbConfig for Driver {
         if let Ok(database) = self.database(target) {
             reset::release(&database).await;
         }
+    }
+}
+
+impl driver::Server for Server {
+    async fn identity(&self) -> Result<&Endpoint> {
+        self.identity().await
     }
 }

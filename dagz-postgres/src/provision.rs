@@ -13,21 +13,18 @@ mod template;
 
 use std::time::Instant;
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
+use dagz_core::{Error, ErrorKind, Result, Target, driver::Role, event::Event};
 use tokio_postgres::Client;
 
 pub use self::cleanup::{Stamped, databases, remove};
 use self::{
     admin::{Admin, Row},
-    stamp::Role,
+    stamp::stamp,
 };
-pub(crate) use self::{
-    migrations::fingerprint,
-    stamp::{Owner, Stamp},
-};
+pub(crate) use self::{migrations::FORMAT, stamp::Owner};
 use crate::{
     Driver,
-    driver::{Database, configured},
+    driver::{Database, NAME, configured},
     reset::{self, CaptureFor},
 };
 
@@ -84,7 +81,7 @@ async fn provide_locked(
         if owner.as_ref().is_some_and(Owner::is_ours) {
             drop_ours(admin, database, target, anew.flatten()).await?;
         } else if let Some(owner @ (Owner::Foreign(_) | Owner::Later(_))) = owner {
-            return Err(owner.refusal("use", target.name()));
+            return Err(owner.refusal(NAME, "use", target.name()));
         }
         return init_by_user(driver, database, target, admin).await;
     }
@@ -93,17 +90,14 @@ async fn provide_locked(
     match owner {
         None => {}
         Some(Owner::Ours(stamp))
-            if anew.is_none()
-                && is_whole
-                && stamp.ready
-                && stamp.fingerprint == template.fingerprint =>
+            if anew.is_none() && is_whole && stamp.fingerprint == template.fingerprint =>
         {
             return Ok(());
         }
         Some(owner) if owner.is_ours() => {
             drop_ours(admin, database, target, anew.flatten()).await?;
         }
-        Some(owner) => return Err(owner.refusal("reset", target.name())),
+        Some(owner) => return Err(owner.refusal(NAME, "reset", target.name())),
     }
     clone(admin, target, &template).await
 }
@@ -127,7 +121,7 @@ async fn clone(admin: &Admin<'_>, target: &Target, template: &template::Template
     let row = admin
         .create_database(target.project(), target.name(), Some(&template.name))
         .await?;
-    let stamp = Stamp::new(target, Role::Worker, &row, &template.fingerprint);
+    let stamp = stamp(target, Role::Worker, &row, &template.fingerprint);
     admin.stamp(target.name(), &stamp).await?;
     Event::new("clone")
         .target(target)
@@ -148,13 +142,7 @@ async fn init_by_user(
         return Ok(());
     };
     let config = database.server.config_for(target.name());
-    init(target.clone(), config).await.map_err(|error| {
-        Error::new(
-            ErrorKind::WorkerInit,
-            format!("the `worker_init` function failed for `{}`", target.name()),
-        )
-        .with_source(error)
-    })?;
+    init.call(target, config).await?;
     match admin.row(target.name()).await? {
         None => Err(Error::new(
             ErrorKind::WorkerInit,
@@ -164,8 +152,8 @@ async fn init_by_user(
             ),
         )),
         Some(row) => match stamp::owner(target.project(), target.name(), &row) {
-            Owner::Ours(stamp) if stamp.ready => Ok(()),
-            owner => Err(owner.refusal("reset", target.name())),
+            Owner::Ours(_) => Ok(()),
+            owner => Err(owner.refusal(NAME, "reset", target.name())),
         },
     }
 }
@@ -202,13 +190,13 @@ impl Driver {
         })?;
         let owner = stamp::owner(target.project(), target.name(), &row);
         if matches!(owner, Owner::Foreign(_) | Owner::Later(_)) {
-            return Err(owner.refusal("adopt", target.name()));
+            return Err(owner.refusal(NAME, "adopt", target.name()));
         }
         let client = server
             .connect(target.name(), &session_name(target, "adopt"))
             .await?;
         reset::capture(&client, target.name(), CaptureFor::Itself).await?;
-        let stamp = Stamp::new(target, Role::Worker, &row, "adopted");
+        let stamp = stamp(target, Role::Worker, &row, "adopted");
         admin.stamp(target.name(), &stamp).await?;
         admin.keep();
         Ok(())

@@ -17,7 +17,7 @@ mod sessions;
 
 use std::time::Instant;
 
-use dagz_core::{Error, ErrorKind, Result, Target, Worker, event::Event};
+use dagz_core::{Error, ErrorKind, Result, Target, Worker, driver::Failure, event::Event};
 use tokio_postgres::{Client, error::SqlState};
 
 use self::keeper::{Opened, Outcome};
@@ -174,34 +174,12 @@ pub(crate) async fn fence(server: &Server, name: &str, worker: Worker) -> Result
     Ok(Some(client))
 }
 
-/// Why a reset stopped.
-enum Failure {
-    /// The connection is gone; another one may do.
-    Lost(Error),
-    Final(Error),
-}
-
-impl Failure {
-    /// Tells a connection that is gone from a statement that failed; `map` says what it was for.
-    fn of(error: tokio_postgres::Error, map: impl FnOnce(tokio_postgres::Error) -> Error) -> Self {
-        if error::is_connection_lost(&error) {
-            Self::Lost(map(error))
-        } else {
-            Self::Final(map(error))
-        }
-    }
-
-    fn into_error(self) -> Error {
-        match self {
-            Self::Lost(error) | Self::Final(error) => error,
-        }
-    }
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        Self::Final(error)
-    }
+/// Tells a connection that is gone from a statement that failed; `map` says what it was for.
+fn failure(
+    error: tokio_postgres::Error,
+    map: impl FnOnce(tokio_postgres::Error) -> Error,
+) -> Failure {
+    Failure::new(error::is_connection_lost(&error), map(error))
 }
 
 /// Whether nobody can be in that database: there is none, or it takes no connections, as after a

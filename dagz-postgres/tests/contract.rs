@@ -200,9 +200,7 @@ impl Contract for Postgres {
         }
         // What the prefix does not find would stay for ever.
         let config = Config::from_config(server);
-        let mut left = dagz_postgres::databases(&config, &made.project).await?;
-        // Without a job it has no stamp yet: another case is making it in this very moment.
-        left.retain(|database| database.job().is_some());
+        let left = dagz_postgres::databases(&config, &made.project).await?;
         ensure!(
             left.is_empty(),
             "these have other names than expected: {left:?}"

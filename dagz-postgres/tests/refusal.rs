@@ -73,7 +73,12 @@ fn databases_of_others_are_refused_and_untouched() {
         is_refused(site, Some("my notes".into()), "dagz did not create it").await;
         is_refused(site, Some(stamp("elsewhere-1", name, 1)), "`elsewhere-1`").await;
         // A stamp that was restored from a dump: right in all but the oid.
-        is_refused(site, Some(stamp(project, name, 1)), "renamed or restored").await;
+        is_refused(
+            site,
+            Some(stamp(project, name, 1)),
+            "renamed, copied or restored",
+        )
+        .await;
         is_refused(site, Some(r#"{"dagz":9}"#.into()), "later dagz").await;
     });
 }

@@ -4,17 +4,13 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use dagz_core::{Options, Result, Target};
-use futures_util::future::BoxFuture;
+use dagz_core::{
+    Options, Result, Target,
+    driver::{BoxError, Hook, PrepareWith},
+};
 use redis::ConnectionInfo;
 
 use crate::{PrivateServers, map::IndexMap, route};
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Something of the user's that is run for one worker's database.
-pub(crate) type ForTarget =
-    Arc<dyn Fn(Target, ConnectionInfo) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
 type Filter = Arc<dyn Fn(i64) -> bool + Send + Sync>;
 
@@ -34,13 +30,6 @@ pub enum Prepare {
     Baseline,
 }
 
-/// What `prepare` does: one of dagz's ways, or the user's own.
-#[derive(Clone)]
-pub(crate) enum PrepareWith {
-    Own(Prepare),
-    Closure(ForTarget),
-}
-
 /// The configuration of the Redis driver.
 ///
 /// Holds the base database, which is also where the server and the credentials of dagz's own
@@ -50,8 +39,8 @@ pub struct Config {
     pub(crate) base: ConnectionInfo,
     bases: Vec<i64>,
     first: Option<i64>,
-    pub(crate) worker_init: Option<ForTarget>,
-    pub(crate) prepare: PrepareWith,
+    pub(crate) worker_init: Option<Hook<ConnectionInfo>>,
+    pub(crate) prepare: PrepareWith<Prepare, ConnectionInfo>,
     pub(crate) reroute_if: Option<Filter>,
     pub(crate) options: Options,
     pub(crate) lock_timeout: Duration,
@@ -75,7 +64,7 @@ impl Config {
             base: info,
             first: None,
             worker_init: None,
-            prepare: PrepareWith::Own(Prepare::default()),
+            prepare: PrepareWith::default(),
             reroute_if: None,
             options: Options::default(),
             lock_timeout: Duration::from_secs(2),
@@ -121,7 +110,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.prepare = PrepareWith::Closure(for_target(prepare));
+        self.prepare = PrepareWith::Hook(Hook::prepare_with(prepare));
         self
     }
 
@@ -138,7 +127,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.worker_init = Some(for_target(init));
+        self.worker_init = Some(Hook::worker_init(init));
         self
     }
 
@@ -209,10 +198,6 @@ impl Config {
 /// Shows what is configured, without the password.
 impl fmt::Debug for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prepare = match &self.prepare {
-            PrepareWith::Own(prepare) => format!("{prepare:?}"),
-            PrepareWith::Closure(_) => "closure".to_owned(),
-        };
         formatter
             .debug_struct("Config")
             // `redis::ConnectionInfo` hides the password itself.
@@ -220,24 +205,12 @@ impl fmt::Debug for Config {
             .field("bases", &self.bases)
             .field("first_index", &self.first)
             .field("worker_init", &self.worker_init.is_some())
-            .field("prepare", &prepare)
+            .field("prepare", &self.prepare)
             .field("reroute_if", &self.reroute_if.is_some())
             .field("lock_timeout", &self.lock_timeout)
             .field("private_servers", &self.private_servers)
             .finish_non_exhaustive()
     }
-}
-
-fn for_target<F, Fut, E>(function: F) -> ForTarget
-where
-    F: Fn(Target, ConnectionInfo) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<BoxError>,
-{
-    Arc::new(move |target, info| {
-        let done = function(target, info);
-        Box::pin(async move { done.await.map_err(Into::into) })
-    })
 }
 
 #[cfg(test)]

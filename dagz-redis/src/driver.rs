@@ -4,21 +4,20 @@
 //! makes one the driver of this process.
 
 use std::{
-    collections::HashMap,
     hash::{BuildHasher, RandomState},
     process,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::Arc,
 };
 
 use dagz_core::{
     DbConfig, Endpoint, Error, ErrorKind, Options, Result, Settings, Target, Worker, async_trait,
+    driver::{self, Configured, Known, PrepareWith},
     name,
 };
 use redis::ConnectionInfo;
 
 use crate::{
     Config, Prepare,
-    config::PrepareWith,
     map::IndexMap,
     provision::{self, Fleet},
     reset::{self, Keeper},
@@ -33,7 +32,7 @@ pub(crate) const NAME: &str = "redis";
 const NAME_LIMIT: usize = 40;
 
 /// The driver of this process, once it is configured.
-pub(crate) static DRIVER: OnceLock<Driver> = OnceLock::new();
+pub(crate) static DRIVER: Configured<Driver> = Configured::new(NAME, "Redis");
 
 /// Makes `config` the Redis configuration of this process.
 ///
@@ -41,25 +40,13 @@ pub(crate) static DRIVER: OnceLock<Driver> = OnceLock::new();
 /// [`ErrorKind::AlreadyConfigured`] the second time, [`ErrorKind::Settings`] where the declared indices
 /// cannot be kept apart from the workers'.
 pub fn configure(config: Config) -> Result<()> {
-    static CONFIGURING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = CONFIGURING.lock().unwrap_or_else(PoisonError::into_inner);
     config.map()?;
-    let driver = Driver::new(config);
-    if dagz_core::configured(NAME).is_none() {
-        // First here, so that the first access through the core finds it.
-        DRIVER.get_or_init(|| driver.clone());
-    }
-    dagz_core::configure(driver)
+    DRIVER.configure(Driver::new(config))
 }
 
 /// The driver of this process.
 pub(crate) fn configured() -> Result<&'static Driver> {
-    DRIVER.get().ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unconfigured,
-            "the Redis driver is not configured: call `dagz::redis::configure(..)` first",
-        )
-    })
+    DRIVER.required()
 }
 
 /// Redis for dagz, with its connections and what it knows of this process's databases.
@@ -74,12 +61,9 @@ pub struct Driver {
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    configured: Arc<Server>,
     /// Tells this driver's locks from those of other processes.
     holder: String,
-    /// By the identity of an endpoint, as spelled and as told by the server.
-    servers: Mutex<HashMap<String, Arc<Server>>>,
-    databases: Mutex<HashMap<(String, String), Arc<Database>>>,
+    known: Known<Server, Database>,
     fleet: Option<Fleet>,
 }
 
@@ -92,19 +76,15 @@ pub(crate) struct Database {
 impl Driver {
     /// A driver for what `config` says.
     pub fn new(config: Config) -> Self {
-        let configured = Arc::new(Server::new(&config.base));
-        let id = route::endpoint(&config.base).id().to_owned();
         // Containers have process numbers in common.
         let random = RandomState::new().hash_one(process::id());
         let servers = config.private_servers.clone();
         let fleet = servers.map(|servers| Fleet::new(servers, config.declared()));
         Self {
             shared: Arc::new(Shared {
+                known: Known::new(route::endpoint(&config.base), Server::new(&config.base)),
                 config,
                 holder: format!("{:x}-{random:016x}", process::id()),
-                servers: Mutex::new(HashMap::from([(id, Arc::clone(&configured))])),
-                configured,
-                databases: Mutex::default(),
                 fleet,
             }),
         }
@@ -122,31 +102,17 @@ impl Driver {
 
     /// Remembers that `endpoint` can be reached by `info`; what is known already stays.
     pub(crate) fn learn(&self, endpoint: &Endpoint, info: &ConnectionInfo) {
-        let mut servers = self.servers();
-        if !servers.contains_key(endpoint.id()) {
-            servers.insert(endpoint.id().to_owned(), Arc::new(Server::new(info)));
-        }
+        self.shared.known.learn(endpoint, || Server::new(info));
     }
 
     /// The server of `endpoint`.
     pub(crate) fn server(&self, endpoint: &Endpoint) -> Result<Arc<Server>> {
-        self.servers().get(endpoint.id()).cloned().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("no connection settings are known for the server at `{endpoint}`"),
-            )
-        })
+        self.shared.known.server(endpoint)
     }
 
     /// What this process keeps for `target`.
     pub(crate) fn database(&self, target: &Target) -> Arc<Database> {
-        let key = (target.endpoint().id().to_owned(), target.name().to_owned());
-        let mut databases = self
-            .shared
-            .databases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(databases.entry(key).or_default())
+        self.shared.known.database(target, Database::default)
     }
 
     /// The private servers, if so configured.
@@ -164,13 +130,6 @@ impl Driver {
                 Ok(server.info_for(route::index_of(target)?))
             }
         }
-    }
-
-    fn servers(&self) -> MutexGuard<'_, HashMap<String, Arc<Server>>> {
-        self.shared
-            .servers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -234,32 +193,12 @@ impl DbConfig for Driver {
         map.worker_of(name.parse().ok()?, workers().ok()?)
     }
 
-    /// The configured server is known by its configured address, without asking it: a connection
-    /// for nothing but that is more than a test should pay. Other addresses are asked whether they
-    /// lead there.
     async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
         if self.fleet().is_some() {
             // Nobody needs a server there.
             return Ok(provision::stood_for(endpoint));
         }
-        let server = self.server(endpoint)?;
-        let configured = &self.shared.configured;
-        if Arc::ptr_eq(configured, &server) {
-            return Ok(route::endpoint(&self.config().base));
-        }
-        let identity = server.identity().await?;
-        // That the configured server cannot be reached says nothing about this one.
-        let is_configured = configured
-            .identity()
-            .await
-            .is_ok_and(|other| other == identity);
-        if is_configured {
-            return Ok(route::endpoint(&self.config().base));
-        }
-        self.servers()
-            .entry(identity.id().to_owned())
-            .or_insert_with(|| Arc::clone(&server));
-        Ok(identity.clone())
+        self.shared.known.identify(endpoint).await
     }
 
     async fn worker_init(&self, target: &Target) -> Result<()> {
@@ -269,23 +208,21 @@ impl DbConfig for Driver {
     async fn prepare(&self, target: &Target) -> Result<()> {
         match &self.config().prepare {
             PrepareWith::Own(prepare) => reset::prepare(self, target, *prepare).await,
-            PrepareWith::Closure(closure) => {
-                // Whatever the closure does, it does it to a database that is this run's alone.
+            PrepareWith::Hook(hook) => {
+                // Whatever it does, it does it to a database that is this run's alone.
                 reset::prepare(self, target, Prepare::None).await?;
-                closure(target.clone(), self.info_for(target)?)
-                    .await
-                    .map_err(|error| {
-                        Error::new(
-                            ErrorKind::Prepare,
-                            format!("the `prepare_with` function failed for `{}`", target.name()),
-                        )
-                        .with_source(error)
-                    })
+                hook.call(target, self.info_for(target)?).await
             }
         }
     }
 
     async fn release(&self, target: &Target) {
         reset::release(&self.database(target)).await;
+    }
+}
+
+impl driver::Server for Server {
+    async fn identity(&self) -> Result<&Endpoint> {
+        self.identity().await
     }
 }

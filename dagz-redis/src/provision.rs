@@ -17,7 +17,7 @@ pub use self::{
 };
 pub(crate) use self::{
     private::{Fleet, Started, stood_for},
-    stamp::{Owner, Stamp, key as stamp_key, owner},
+    stamp::{Owner, Stamp, key as stamp_key, owner, refusal, stamp},
 };
 use crate::{
     Driver, driver,
@@ -82,15 +82,7 @@ pub(crate) async fn init_by_user(driver: &Driver, target: &Target) -> Result<()>
         return Ok(());
     };
     let started = std::time::Instant::now();
-    init(target.clone(), driver.info_for(target)?)
-        .await
-        .map_err(|error| {
-            Error::new(
-                ErrorKind::WorkerInit,
-                format!("the `worker_init` function failed for `{}`", target.name()),
-            )
-            .with_source(error)
-        })?;
+    init.call(target, driver.info_for(target)?).await?;
     Event::new("fill")
         .target(target)
         .duration(started.elapsed())

@@ -13,15 +13,14 @@ mod keeper;
 mod lock;
 mod whole;
 
-use dagz_core::{Error, Result, Target};
-use redis::RedisError;
+use dagz_core::{Result, Target, driver::Failure};
 
 use self::claim::Want;
 pub(crate) use self::{baseline::key as baseline_key, keeper::Keeper, whole::Whole};
 use crate::{
     Driver, Prepare,
     driver::{Database, configured},
-    error, provision,
+    provision,
 };
 
 /// Removes every key of `target`'s database; for use in
@@ -118,29 +117,5 @@ async fn work(driver: &Driver, target: &Target, work: Work) -> Result<()> {
 pub(crate) async fn release(database: &Database) {
     if let Some(keeper) = database.keeper.lock().await.as_mut() {
         keeper.unlock();
-    }
-}
-
-/// Why a reset stopped.
-enum Failure {
-    /// The connection is gone; another one may do.
-    Lost(Error),
-    Final(Error),
-}
-
-impl Failure {
-    /// Tells a connection that is gone from a command that failed; `map` says what it was for.
-    fn of(error: RedisError, map: impl FnOnce(RedisError) -> Error) -> Self {
-        if error::is_connection_lost(&error) {
-            Self::Lost(map(error))
-        } else {
-            Self::Final(map(error))
-        }
-    }
-
-    fn into_error(self) -> Error {
-        match self {
-            Self::Lost(error) | Self::Final(error) => error,
-        }
     }
 }

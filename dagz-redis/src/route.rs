@@ -212,11 +212,16 @@ pub(crate) fn rerouted_text(url: &str, route: &Route) -> Result<String> {
 
 /// The index of a worker's database, whose name on a private server is `0_jw03`.
 pub(crate) fn index_of(target: &Target) -> Result<i64> {
-    let index = target.name().split('_').next().unwrap_or_default();
+    index_named(target.name())
+}
+
+/// The index that a worker's database is called after.
+pub(crate) fn index_named(name: &str) -> Result<i64> {
+    let index = name.split('_').next().unwrap_or_default();
     index.parse().map_err(|error| {
         Error::new(
             ErrorKind::Internal,
-            format!("`{}` is no index of a database", target.name()),
+            format!("`{name}` is no index of a database"),
         )
         .with_source(error)
     })

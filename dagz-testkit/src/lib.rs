@@ -6,7 +6,7 @@
 //! `declaration.rs` what of it a driver declines; [`main`] chooses the cases by both. A case (`cases/`) is directed in
 //! the process that the runner started, on a stage of its own (`stage.rs`), and played in processes
 //! that it starts (`actor.rs`), which see it as `play.rs` shows it. `relay.rs` stands between a driver
-//! and a server that is to go away.
+//! and a server that is to go away. [`site`] is for what a driver tests beside the contract.
 
 mod actor;
 mod cases;
@@ -16,6 +16,7 @@ mod declaration;
 mod play;
 mod promises;
 mod relay;
+pub mod site;
 mod stage;
 
 use std::{

@@ -8,11 +8,14 @@ use std::time::{Duration, Instant};
 use dagz_core::{Error, ErrorKind, Result, Worker};
 use mysql_async::{Conn, prelude::Queryable as _};
 
-use super::stamp::{BIRTH_MARK, Row, Stamp};
+use super::stamp::{Row, Stamp, birth_mark};
 use crate::{
     batch, error,
     error::code,
-    reset::{lock, sessions},
+    reset::{
+        lock,
+        sessions::{self, Among},
+    },
     schema::{STAMP_TABLE, STATE_TABLE},
     server::Server,
     sql,
@@ -117,10 +120,9 @@ impl<'a> Admin<'a> {
         defaults: Option<(&str, &str)>,
     ) -> Result<()> {
         let quoted = sql::identifier(name);
-        let statement = format!(
-            "CREATE DATABASE {quoted} CHARACTER SET {} COLLATE {}",
-            BIRTH_MARK.0, BIRTH_MARK.1
-        );
+        let (charset, collation) = birth_mark(&stamp.project, name);
+        let statement =
+            format!("CREATE DATABASE {quoted} CHARACTER SET {charset} COLLATE {collation}");
         self.conn
             .query_drop(statement)
             .await
@@ -207,12 +209,18 @@ impl<'a> Admin<'a> {
     pub(super) async fn drop_database(&mut self, name: &str) -> Result<()> {
         let statement = format!("DROP DATABASE IF EXISTS {}", sql::identifier(name));
         let deadline = Instant::now() + DROP_PATIENCE;
+        // Whatever is still connected to it would hold the drop up, or write after it.
+        self.end_sessions(name).await?;
         loop {
-            // Whatever is still connected to it would hold the drop up, or write after it.
-            self.end_sessions(name).await?;
             match self.conn.query_drop(&statement).await {
                 Ok(()) => return Ok(()),
-                Err(error) if error::is_busy(&error) && Instant::now() < deadline => {}
+                Err(error) if error::is_busy(&error) && Instant::now() < deadline => {
+                    self.end_sessions(name).await?;
+                    // Only now those elsewhere: until a drop has waited in vain, whoever holds a lock may
+                    // be another process that looks at the stamp for a moment.
+                    let facts = self.server.facts()?;
+                    sessions::end_all(&mut self.conn, facts, name, Among::Holding).await?;
+                }
                 Err(error) => {
                     let message = if error::is_denied(&error) {
                         format!(
@@ -233,7 +241,7 @@ impl<'a> Admin<'a> {
     /// Ends all sessions in `name` but dagz's own that hold its lock.
     pub(super) async fn end_sessions(&mut self, name: &str) -> Result<()> {
         let facts = self.server.facts()?;
-        sessions::end_all(&mut self.conn, facts, name).await
+        sessions::end_all(&mut self.conn, facts, name, Among::Inside).await
     }
 
     pub(super) fn failed(&self, message: String, error: mysql_async::Error) -> Error {

@@ -7,24 +7,25 @@
 
 use std::time::Instant;
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    driver::{Role, template},
+    event::Event,
+};
 use mysql_async::prelude::Queryable as _;
-use sha2::{Digest, Sha256};
 
 use super::{
     admin::Admin,
     clone, migrations,
-    stamp::{self, Owner, Role, Stamp},
+    stamp::{self, Owner, Stamp},
 };
 use crate::{
     Driver,
+    driver::{NAME, NAME_LIMIT},
     reset::baseline::{self, Start},
     schema::Schema,
     sql,
 };
-
-/// How many templates of a base stay, for switching between branches.
-const KEPT: usize = 3;
 
 /// A complete template.
 pub(super) struct Template {
@@ -39,17 +40,10 @@ pub(super) async fn ensure(
     target: &Target,
 ) -> Result<Template> {
     let config = driver.config();
-    let copies_base = config.migrations.is_none() && config.migrate_with.is_none();
-    let mut hash = Sha256::new()
-        .chain_update(migrations::fingerprint(config)?)
-        .chain_update(admin.server().facts()?.version.as_bytes())
-        .chain_update(target.project())
-        .chain_update(target.base());
-    if copies_base {
-        // Nothing tells whether the base has changed since an earlier job.
-        hash.update(target.job());
-    }
-    let fingerprint = dagz_core::migrations::hexadecimal(&hash.finalize());
+    let copies_base = config.migrations.is_none();
+    let migrations = config.migrations.fingerprint(migrations::FORMAT)?;
+    let version = admin.server().facts()?.version.as_bytes();
+    let fingerprint = template::fingerprint(&migrations, version, target, copies_base);
     let template = Template {
         name: beside(target.name(), &fingerprint),
         fingerprint,
@@ -70,11 +64,7 @@ pub(super) async fn ensure(
 /// `shop_jw_1a2b3c4d`, with as much of the stem of the worker's database `name` as fits.
 pub(super) fn beside(name: &str, fingerprint: &str) -> String {
     let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
-    let mut end = stem.len().min(64 - "_jw_".len() - 8);
-    while !stem.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}_jw_{}", &stem[..end], &fingerprint[..8])
+    template::name(stem, "_jw_", fingerprint, NAME_LIMIT)
 }
 
 async fn is_ready(admin: &mut Admin<'_>, target: &Target, template: &Template) -> Result<bool> {
@@ -84,7 +74,7 @@ async fn is_ready(admin: &mut Admin<'_>, target: &Target, template: &Template) -
     match stamp::owner(target.project(), &template.name, &row) {
         Owner::Ours(stamp) => Ok(stamp.fingerprint == template.fingerprint),
         Owner::HalfMade => Ok(false),
-        owner => Err(owner.refusal("use", &template.name)),
+        owner => Err(owner.refusal(NAME, "use", &template.name)),
     }
 }
 
@@ -126,7 +116,6 @@ async fn make(
     copies_base: bool,
 ) -> Result<()> {
     let config = driver.config();
-    let files = migrations::read(config)?;
     let base = admin.row(target.base()).await?;
     if copies_base && base.is_none() {
         return Err(Error::new(
@@ -139,7 +128,7 @@ async fn make(
         ));
     }
     let name = &template.name;
-    let stamp = Stamp::new(target, Role::Template, &template.fingerprint).named(name);
+    let stamp = Stamp::new(target, Role::Template, &template.fingerprint, ()).named(name);
     let read = |error| read_failed(name, error);
     let source = match base {
         Some(_) if copies_base => Some(
@@ -161,8 +150,7 @@ async fn make(
     if let Some(source) = &source {
         clone::objects(&mut admin.conn, source, name, &[]).await?;
     }
-    let function = config.migrate_with.as_ref().map(|(_, function)| function);
-    migrations::run(admin.server(), name, &files, function).await?;
+    migrations::run(admin.server(), name, config).await?;
     // The code that filled it may have left a pool behind.
     admin.end_sessions(name).await?;
 
@@ -233,14 +221,12 @@ async fn prune(admin: &mut Admin<'_>, target: &Target, current: &Template) -> Re
             continue;
         };
         if let Owner::Ours(stamp) = stamp::owner(target.project(), &name, &row)
-            && stamp.role == Role::Template
-            && stamp.base == target.base()
+            && stamp.is_template_for(target)
         {
             others.push((stamp.made, name));
         }
     }
-    others.sort_unstable_by(|left, right| right.cmp(left));
-    for (_, name) in others.into_iter().skip(KEPT - 1) {
+    for name in template::superseded(others) {
         if let Err(error) = admin.drop_database(&name).await {
             tracing::debug!(target: "dagz", error = %error.report(), "an old template stays");
         }

@@ -6,21 +6,21 @@
 
 use std::collections::HashSet;
 
-use dagz_core::{Result, Target};
+use dagz_core::{Result, Target, driver::Failure};
 use mysql_async::{Conn, prelude::Queryable as _};
 
 use super::{
-    Failure,
     baseline::Start,
-    failed, lock,
+    failed, failure, lock, owner,
     probe::{self, Findings, Probe, Step, StoppedAt},
     repair::{self, Batch, Plan, TRUNCATE_FROM},
     sessions::{self, Suspects},
+    shape,
 };
 use crate::{
     Driver, Prepare,
     batch::{self, column, text},
-    driver::Database,
+    driver::{Database, NAME},
     error, provision,
     provision::Owner,
     route,
@@ -36,7 +36,7 @@ const ROUNDS: usize = 6;
 pub(crate) struct Keeper {
     pub(super) conn: Conn,
     facts: Facts,
-    stamp: String,
+    pub(super) stamp: String,
     start: Start,
     truncate: Option<Probe>,
     baseline: Option<Probe>,
@@ -86,10 +86,10 @@ impl Keeper {
         let outcomes = match batch::run(&mut conn, &probe::opening()).await {
             Ok(outcomes) => outcomes,
             Err(stopped) if error::is_shape_changed(&stopped.error) => {
-                let owner = owner_behind(&mut conn, target).await?;
+                let owner = owner::behind(&mut conn, target).await?;
                 return match owner.is_ours() {
-                    true => ruin(conn, target).await,
-                    false => Err(owner.refusal("reset", target.name())),
+                    true => owner::ruin(conn, target).await,
+                    false => Err(owner.refusal(NAME, "reset", target.name())),
                 };
             }
             Err(stopped) => return Err(failed(target.name(), stopped.error)),
@@ -99,11 +99,11 @@ impl Keeper {
         let start = row(0).and_then(|row| text(row, 1));
         match provision::owner_of(target, &stamp) {
             Owner::Ours(_) => {}
-            owner if owner.is_ours() => return ruin(conn, target).await,
-            owner => return Err(owner.refusal("reset", target.name())),
+            owner if owner.is_ours() => return owner::ruin(conn, target).await,
+            owner => return Err(owner.refusal(NAME, "reset", target.name())),
         }
         let Some(start) = start.as_deref().and_then(Start::parse) else {
-            return ruin(conn, target).await;
+            return owner::ruin(conn, target).await;
         };
         Ok(Opened::Keeper(Box::new(Self {
             conn,
@@ -218,7 +218,7 @@ impl Keeper {
             }) => (before, Some((step, error))),
         };
         if let Some((Step::Lock, error)) = stopped {
-            return Err(Failure::of(error, |error| failed(database, error)));
+            return Err(failure(error, |error| failed(database, error)));
         }
         if !findings.is_locked {
             if stopped.is_some() {
@@ -236,7 +236,7 @@ impl Keeper {
             None if findings.is_held => Ok(Looked::Held),
             None => Ok(Looked::Found(findings)),
             Some((_, error)) if error::is_connection_lost(&error) => {
-                Err(Failure::of(error, |error| failed(database, error)))
+                Err(failure(error, |error| failed(database, error)))
             }
             Some((step, error)) => {
                 self.unlock_tables().await;
@@ -249,7 +249,7 @@ impl Keeper {
                     }
                     return Ok(Looked::Rebuild(shape(&error)));
                 }
-                Err(Failure::of(error, |error| failed(database, error)))
+                Err(failure(error, |error| failed(database, error)))
             }
         }
     }
@@ -269,7 +269,7 @@ impl Keeper {
         let schema = match Schema::read(&mut self.conn, database).await {
             Ok(schema) => schema,
             Err(error) if error::is_shape_changed(&error) => return Ok(Some(shape(&error))),
-            Err(error) => return Err(Failure::of(error, |error| failed(database, error))),
+            Err(error) => return Err(failure(error, |error| failed(database, error))),
         };
         if !schema.is_stamped || schema.fingerprint() != self.start.schema {
             return Ok(Some("schema changed".to_owned()));
@@ -295,7 +295,7 @@ impl Keeper {
             watch: &probe.watch,
             last: self.last.as_deref(),
             are_own: self.is_noted,
-            spared: &database.shelf.sessions(),
+            spared: &database.shelf.each(Conn::id),
         };
         sessions::end(&mut self.conn, target, &suspects, patience).await
     }
@@ -312,12 +312,12 @@ impl Keeper {
             Ok(outcomes) => outcomes,
             Err(stopped) if error::is_connection_lost(&stopped.error) => {
                 let lost = |error| failed(target.name(), error);
-                return Err(Failure::of(stopped.error, lost));
+                return Err(failure(stopped.error, lost));
             }
             Err(stopped) => {
                 let rolled_back = self.conn.query_drop("ROLLBACK").await;
                 rolled_back
-                    .map_err(|error| Failure::of(error, |error| failed(target.name(), error)))?;
+                    .map_err(|error| failure(error, |error| failed(target.name(), error)))?;
                 // Which of its changes came about nobody knows.
                 self.changes = None;
                 // Somebody came between probe and repair: looking again finds them.
@@ -376,33 +376,6 @@ impl Keeper {
         self.last = Some(this);
         self.is_noted = true;
     }
-
-    async fn still_ours(&mut self, target: &Target) -> Result<Outcome, Failure> {
-        let stamp = provision::stamp_behind(&mut self.conn, target.name()).await;
-        let stamp = stamp.map_err(|error| Failure::of(error, |e| failed(target.name(), e)))?;
-        match stamp {
-            Some(stamp) if stamp == self.stamp => Ok(Outcome::Clean),
-            _ => {
-                self.check_stamp(target).await?;
-                Ok(Outcome::Rebuild("its stamp was changed".to_owned()))
-            }
-        }
-    }
-
-    /// Nothing is removed from a database whose stamp is not this project's any more. One that holds
-    /// nothing at all, and had that stamp a test ago, was emptied by that test.
-    async fn check_stamp(&mut self, target: &Target) -> Result<()> {
-        let row = provision::look(&mut self.conn, target.name())
-            .await
-            .map_err(|error| failed(target.name(), error))?;
-        let Some(row) = row else { return Ok(()) };
-        let owner = provision::owner_behind(target, &row);
-        if owner.is_ours() || row.is_empty {
-            Ok(())
-        } else {
-            Err(owner.refusal("reset", target.name()))
-        }
-    }
 }
 
 enum Looked {
@@ -423,26 +396,4 @@ enum Ran {
 /// How the test that uses the database of `target` is noted on the server.
 fn this(target: &Target) -> String {
     format!("{} {}", target.job(), route::program_name(target))
-}
-
-async fn ruin(mut conn: Conn, target: &Target) -> Result<Opened> {
-    lock::wait(&mut conn, target.name())
-        .await
-        .map_err(Failure::into_error)?;
-    Ok(Opened::Ruin(Box::new(conn)))
-}
-
-async fn owner_behind(conn: &mut Conn, target: &Target) -> Result<Owner> {
-    let row = provision::look(conn, target.name())
-        .await
-        .map_err(|error| failed(target.name(), error))?;
-    Ok(row.map_or(Owner::HalfMade, |row| provision::owner_behind(target, &row)))
-}
-
-fn shape(error: &mysql_async::Error) -> String {
-    let what = match error {
-        mysql_async::Error::Server(error) => &*error.message,
-        _ => "",
-    };
-    format!("schema changed: {what}")
 }

@@ -7,11 +7,11 @@
 
 use std::time::Duration;
 
-use dagz_core::{Error, ErrorKind};
+use dagz_core::{Error, ErrorKind, driver::Failure};
 use mysql_async::{Conn, prelude::Queryable as _};
 use sha2::{Digest, Sha256};
 
-use super::Failure;
+use super::failure;
 use crate::{error, sql};
 
 /// How long another run may hold a database before that is an error.
@@ -72,7 +72,7 @@ pub(crate) async fn holder(conn: &mut Conn, key: &str) -> String {
 pub(crate) async fn wait(conn: &mut Conn, database: &str) -> Result<(), Failure> {
     let key = key("use", database);
     let taken = take(conn, &key, PATIENCE).await.map_err(|error| {
-        Failure::of(error, |error| {
+        failure(error, |error| {
             error::statement(
                 ErrorKind::Prepare,
                 format!("cannot lock database `{database}`"),

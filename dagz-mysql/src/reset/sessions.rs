@@ -150,7 +150,7 @@ pub(super) async fn end(
             return Ok(());
         }
         if started.elapsed() >= patience {
-            let sessions = list(conn, suspects.facts, database, true).await?;
+            let sessions = list(conn, suspects.facts, database, Among::Holding).await?;
             let sessions: Vec<_> = sessions
                 .into_iter()
                 .filter(|session| {
@@ -212,16 +212,25 @@ fn hopeless(
     Some(Error::new(ErrorKind::InUse, message))
 }
 
-/// The sessions that are in `database`, or of which the server tells that they hold locks there.
+/// Which sessions are meant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Among {
+    /// Those that are in the database.
+    Inside,
+    /// Those that hold locks in it, wherever they are; where the server does not tell, those inside.
+    Holding,
+}
+
+/// The sessions in `database` that `among` means, but this one and the one that holds its lock.
 async fn list(
     conn: &mut Conn,
     facts: &Facts,
     database: &str,
-    has_holder: bool,
+    among: Among,
 ) -> Result<Vec<Session>> {
     let literal = sql::literal(database);
     let key = sql::literal(&lock::key("use", database));
-    let mut statements = if facts.shows_locks {
+    let statement = if facts.shows_locks && among == Among::Holding {
         format!(
             "SELECT t.PROCESSLIST_ID, t.PROCESSLIST_USER, {literal}, t.PROCESSLIST_TIME, \
                     LEFT(COALESCE(t.PROCESSLIST_INFO, s.SQL_TEXT), 200), a.ATTR_VALUE \
@@ -233,18 +242,12 @@ async fn list(
             holders(database)
         )
     } else {
-        String::new()
-    };
-    if !facts.shows_locks || !has_holder {
-        if !statements.is_empty() {
-            statements.push(';');
-        }
-        statements.push_str(&format!(
+        format!(
             "SELECT ID, USER, DB, TIME, LEFT(INFO, 200), NULL FROM information_schema.PROCESSLIST \
              WHERE DB = {literal} AND ID <> CONNECTION_ID() AND ID <> COALESCE(IS_USED_LOCK({key}), 0)"
-        ));
-    }
-    let outcomes = batch::run(conn, &statements)
+        )
+    };
+    let outcomes = batch::run(conn, &statement)
         .await
         .map_err(|stopped| cannot_list(database, stopped.error))?;
     let transactions = "SELECT trx_mysql_thread_id FROM information_schema.INNODB_TRX";
@@ -285,9 +288,14 @@ async fn kill(conn: &mut Conn, session: &Session, database: &str) -> Result<()> 
     }
 }
 
-/// Ends all sessions in `database`, which is about to be dropped, but the one that holds its lock.
-pub(crate) async fn end_all(conn: &mut Conn, facts: &Facts, database: &str) -> Result<()> {
-    for session in list(conn, facts, database, false).await? {
+/// Ends the sessions that `among` means in `database`, but the one that holds its lock.
+pub(crate) async fn end_all(
+    conn: &mut Conn,
+    facts: &Facts,
+    database: &str,
+    among: Among,
+) -> Result<()> {
+    for session in list(conn, facts, database, among).await? {
         tracing::debug!(
             target: "dagz",
             database,

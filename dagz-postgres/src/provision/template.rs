@@ -6,21 +6,22 @@
 
 use std::time::Instant;
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
-use sha2::{Digest, Sha256};
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    driver::{Role, template},
+    event::Event,
+};
 
 use super::{
     admin::Admin,
     migrations,
-    stamp::{self, Owner, Role, Stamp},
+    stamp::{self, Owner},
 };
 use crate::{
     Driver,
+    driver::{NAME, NAME_LIMIT},
     reset::{self, CaptureFor},
 };
-
-/// How many templates of a base stay, for switching between branches.
-const KEPT: usize = 3;
 
 /// A complete template.
 pub(super) struct Template {
@@ -35,19 +36,12 @@ pub(super) async fn ensure(
     target: &Target,
 ) -> Result<Template> {
     let config = driver.config();
-    let copies_base = config.migrations.is_none() && config.migrate_with.is_none();
-    let mut hash = Sha256::new()
-        .chain_update(migrations::fingerprint(config)?)
-        .chain_update(admin.version.to_be_bytes())
-        .chain_update(target.project())
-        .chain_update(target.base());
-    if copies_base {
-        // Nothing tells whether the base has changed since an earlier job.
-        hash.update(target.job());
-    }
-    let fingerprint = dagz_core::migrations::hexadecimal(&hash.finalize());
+    let copies_base = config.migrations.is_none();
+    let migrations = config.migrations.fingerprint(migrations::FORMAT)?;
+    let version = &admin.version.to_be_bytes();
+    let fingerprint = template::fingerprint(&migrations, version, target, copies_base);
     let template = Template {
-        name: template_name(target.base(), &fingerprint),
+        name: template::name(target.base(), "_dagz_", &fingerprint, NAME_LIMIT),
         fingerprint,
     };
     // Without the lock others may be in the middle of making or dropping it, so that only a good
@@ -63,25 +57,14 @@ pub(super) async fn ensure(
     Ok(template)
 }
 
-/// `shop_dagz_1a2b3c4d`, with as much of the base as fits.
-fn template_name(base: &str, fingerprint: &str) -> String {
-    let mut end = base.len().min(63 - "_dagz_".len() - 8);
-    while !base.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}_dagz_{}", &base[..end], &fingerprint[..8])
-}
-
 async fn is_ready(admin: &Admin<'_>, target: &Target, template: &Template) -> Result<bool> {
     let Some(row) = admin.row(&template.name).await? else {
         return Ok(false);
     };
     match stamp::owner(target.project(), &template.name, &row) {
-        Owner::Ours(stamp) => {
-            Ok(row.is_whole() && stamp.ready && stamp.fingerprint == template.fingerprint)
-        }
-        Owner::HalfMade | Owner::HalfDropped => Ok(false),
-        owner => Err(owner.refusal("use", &template.name)),
+        Owner::Ours(stamp) => Ok(row.is_whole() && stamp.fingerprint == template.fingerprint),
+        Owner::HalfMade => Ok(false),
+        owner => Err(owner.refusal(NAME, "use", &template.name)),
     }
 }
 
@@ -123,7 +106,6 @@ async fn make(
     copies_base: bool,
 ) -> Result<()> {
     let config = driver.config();
-    let files = migrations::read(config)?;
     let source = if copies_base {
         if admin.row(target.base()).await?.is_none() {
             return Err(Error::new(
@@ -142,8 +124,7 @@ async fn make(
     let row = admin
         .create_database(target.project(), &template.name, source)
         .await?;
-    let function = config.migrate_with.as_ref().map(|(_, function)| function);
-    migrations::run(admin.server(), &template.name, &files, function).await?;
+    migrations::run(admin.server(), &template.name, config).await?;
 
     let client = admin
         .server()
@@ -152,7 +133,7 @@ async fn make(
     reset::capture(&client, &template.name, CaptureFor::Template).await?;
     drop(client);
     let stamp =
-        Stamp::new(target, Role::Template, &row, &template.fingerprint).named(&template.name);
+        stamp::stamp(target, Role::Template, &row, &template.fingerprint).named(&template.name);
     admin.seal_template(&template.name, &stamp).await
 }
 
@@ -175,33 +156,15 @@ async fn prune(admin: &Admin<'_>, target: &Target, current: &Template) -> Result
             continue;
         };
         if let Owner::Ours(stamp) = stamp::owner(target.project(), &name, &row)
-            && stamp.role == Role::Template
-            && stamp.base == target.base()
+            && stamp.is_template_for(target)
         {
             others.push((stamp.made, name));
         }
     }
-    others.sort_unstable_by(|left, right| right.cmp(left));
-    for (_, name) in others.into_iter().skip(KEPT - 1) {
+    for name in template::superseded(others) {
         if let Err(error) = admin.drop_template(&name).await {
             tracing::debug!(target: "dagz", error = %error.report(), "an old template stays");
         }
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn template_names_fit() {
-        let fingerprint = "0123456789abcdef";
-        assert_eq!(template_name("shop", fingerprint), "shop_dagz_01234567");
-        let long = template_name(&"ä".repeat(40), fingerprint);
-        assert!(
-            long.len() <= 63 && long.ends_with("_dagz_01234567"),
-            "{long}"
-        );
-    }
 }

@@ -6,14 +6,13 @@
 
 use std::time::Duration;
 
-use dagz_core::{Result, Target, event};
+use dagz_core::{Result, Target, driver::Failure, event};
 use futures_util::future::{join, join3};
 use tokio_postgres::{Client, Statement, error::SqlState};
 
 use super::{
-    Failure,
     catalog::{Catalog, Loaded},
-    is_missing, lock,
+    failure, is_missing, lock,
     probe::{self, Findings, Probe},
     repair::{self, Plan},
     sessions,
@@ -108,7 +107,7 @@ impl Keeper {
                         is_locked,
                     }))),
                     owner if owner.is_ours() => ruin(client, &lock, target).await,
-                    owner => Err(owner.refusal("reset", target.name())),
+                    owner => Err(owner.refusal(driver::NAME, "reset", target.name())),
                 }
             }
             Loaded::NoRecord => {
@@ -116,7 +115,7 @@ impl Keeper {
                 if owner.is_ours() {
                     ruin(client, &lock, target).await
                 } else {
-                    Err(owner.refusal("reset", target.name()))
+                    Err(owner.refusal(driver::NAME, "reset", target.name()))
                 }
             }
         }
@@ -189,7 +188,7 @@ impl Keeper {
                     )));
                 }
                 Err(error) => {
-                    return Err(Failure::of(error, |error| repair::failed(database, error)));
+                    return Err(failure(error, |error| repair::failed(database, error)));
                 }
             }
         }
@@ -227,7 +226,7 @@ impl Keeper {
             }
         })
         .await;
-        let failed = |error| Failure::of(error, |error| probe::failed(database, error));
+        let failed = |error| failure(error, |error| probe::failed(database, error));
         set.map_err(failed)?;
         match made {
             Ok(probe) => {
@@ -281,7 +280,7 @@ impl Keeper {
             // Two statements, in this order: what the probe sees must not be older than the lock.
             let (locked, probed) = join(self.client.query_one(&self.lock, &[]), probed).await;
             let is_locked: bool = locked
-                .map_err(|error| Failure::of(error, |error| probe::failed(database, error)))?
+                .map_err(|error| failure(error, |error| probe::failed(database, error)))?
                 .get(0);
             if !is_locked {
                 self.take_lock(database).await?;
@@ -304,10 +303,14 @@ impl Keeper {
                 if owner.is_ours() {
                     Ok(Some(Looked::Rebuild(shape(&error))))
                 } else {
-                    Err(Failure::Final(owner.refusal("reset", database)))
+                    Err(Failure::Final(owner.refusal(
+                        driver::NAME,
+                        "reset",
+                        database,
+                    )))
                 }
             }
-            Err(error) => Err(Failure::of(error, |error| probe::failed(database, error))),
+            Err(error) => Err(failure(error, |error| probe::failed(database, error))),
         }
     }
 
@@ -337,7 +340,7 @@ impl Keeper {
         if owner.is_ours() {
             Ok(())
         } else {
-            Err(owner.refusal("reset", target.name()))
+            Err(owner.refusal(driver::NAME, "reset", target.name()))
         }
     }
 

@@ -6,11 +6,11 @@
 
 use std::time::{Duration, Instant};
 
-use dagz_core::{Error, ErrorKind};
+use dagz_core::{Error, ErrorKind, driver::Failure};
 use futures_util::FutureExt;
 use tokio_postgres::{Client, SimpleQueryMessage, Statement};
 
-use super::Failure;
+use super::failure;
 use crate::error;
 
 /// How long another run may hold a database before that is an error.
@@ -49,7 +49,7 @@ pub(super) fn give_back(client: &Client) {
 /// Takes the lock of `database`, waiting a bounded time for another run that has it.
 pub(super) async fn wait(client: &Client, lock: &Statement, database: &str) -> Result<(), Failure> {
     let map = |error| {
-        Failure::of(error, |error| {
+        failure(error, |error| {
             error::statement(
                 ErrorKind::Prepare,
                 format!("cannot lock database `{database}`"),

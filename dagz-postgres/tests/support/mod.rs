@@ -4,12 +4,12 @@
 
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
-use std::{env, sync::Once};
+use std::env;
 
-use dagz_core::{
-    Access, DbConfig, Endpoint, Scope, ScopeGuard, Settings, Target, configure, resolve_blocking,
-};
+use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Target};
 use dagz_postgres::{Config, Driver, databases, remove};
+use dagz_testkit::site;
+pub(crate) use dagz_testkit::site::{base, run};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, config::Host};
 
 /// The server to test against.
@@ -33,19 +33,6 @@ pub(crate) async fn connect(config: &tokio_postgres::Config) -> Client {
     client
 }
 
-/// Knows names, and nothing of servers: a way to a target that no driver has touched.
-struct Names;
-
-impl DbConfig for Names {
-    fn driver(&self) -> &'static str {
-        "names"
-    }
-
-    fn name_limit(&self) -> usize {
-        63
-    }
-}
-
 /// A driver, and a worker's database that it is to make.
 pub(crate) struct Site {
     pub(crate) driver: Driver,
@@ -58,8 +45,6 @@ pub(crate) struct Site {
 impl Site {
     /// A site for the database called after `test`, with a driver configured by `configured`.
     pub(crate) fn new(test: &str, configured: impl FnOnce(Config) -> Config) -> Self {
-        static NAMES: Once = Once::new();
-        NAMES.call_once(|| configure(Names).expect("nobody else knows names"));
         let scope = Scope::builder(format!("{}::{test}", module_path!()))
             .enter()
             .expect("a worker becomes free");
@@ -105,21 +90,9 @@ impl Site {
     }
 }
 
-/// A base name for `test` that no other checkout uses on this server.
-pub(crate) fn base(test: &str) -> String {
-    let project = Settings::current()
-        .expect("settings are readable")
-        .project();
-    format!("{test}_{}", &project[project.len().saturating_sub(8)..])
-}
-
 /// The current worker's database for `base`.
 pub(crate) fn target(base: &str) -> Target {
-    resolve_blocking("names", Access::new(endpoint(), base))
-        .expect("names are resolved without a server")
-        .target()
-        .expect("the test is in a scope")
-        .clone()
+    site::target(endpoint(), base, 63)
 }
 
 /// The server of the tests, as the driver calls it before it knows better.
@@ -145,16 +118,6 @@ pub(crate) fn at_site(
         site.driver.release(&site.target).await;
         clean(&site.base, site.target.project()).await;
     });
-}
-
-/// Blocks on `future` with a runtime of the test's own.
-pub(crate) fn run<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime starts")
-        .block_on(future)
 }
 
 /// Removes all databases that dagz made for `base`.

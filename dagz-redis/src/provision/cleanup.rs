@@ -3,56 +3,19 @@
 //! [`databases`] lists, [`remove`] gives one back unless somebody uses it, [`adopt`] takes one that the
 //! user fills.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-use dagz_core::{Error, ErrorKind, Result, Settings, Worker};
+use dagz_core::{Error, ErrorKind, Result, Settings, driver};
 use redis::{Pipeline, Value};
 
 use super::stamp::{self, Owner, STAMPS, Stamp};
 use crate::{
     Config,
     reset::{Keeper, baseline_key},
+    route,
     server::{Server, first},
 };
 
-/// An index that dagz took for a project.
-#[derive(Clone, Debug)]
-pub struct Stamped {
-    config: Config,
-    stamp: Stamp,
-}
-
-impl Stamped {
-    /// Its index, as text.
-    pub fn name(&self) -> String {
-        self.stamp.index.to_string()
-    }
-
-    /// The project it was taken for.
-    pub fn project(&self) -> &str {
-        &self.stamp.project
-    }
-
-    /// The job it was made in.
-    pub fn job(&self) -> Option<&str> {
-        Some(self.stamp.job.as_str())
-    }
-
-    /// The worker it belongs to.
-    pub fn worker(&self) -> Option<Worker> {
-        Some(Worker::new(self.stamp.worker))
-    }
-
-    /// The base index it stands for.
-    pub fn base(&self) -> Option<&str> {
-        Some(self.stamp.base.as_str())
-    }
-
-    /// When it was made.
-    pub fn made(&self) -> Option<SystemTime> {
-        Some(UNIX_EPOCH + Duration::from_secs(self.stamp.made))
-    }
-}
+/// An index that dagz took for a project; its name is its number.
+pub type Stamped = driver::Stamped<Config>;
 
 /// All indices that dagz has taken for `project` on the server of `config`, in their order.
 ///
@@ -91,14 +54,14 @@ pub async fn databases(config: &Config, project: &str) -> Result<Vec<Stamped>> {
         }
     }
     found.retain(|stamp| stamp.project == project);
-    found.sort_by_key(|stamp| stamp.index);
+    found.sort_by_key(|stamp| stamp.more.index);
     // A scan may tell a key twice.
-    found.dedup_by_key(|stamp| stamp.index);
+    found.dedup_by_key(|stamp| stamp.more.index);
     Ok(found
         .into_iter()
-        .map(|stamp| Stamped {
-            config: config.clone(),
-            stamp,
+        .map(|stamp| {
+            let name = stamp.more.index.to_string();
+            Stamped::new(config.clone(), project, name, Some(&stamp))
         })
         .collect())
 }
@@ -109,10 +72,10 @@ pub async fn databases(config: &Config, project: &str) -> Result<Vec<Stamped>> {
 /// [`ErrorKind::InUse`] where a run uses it, [`ErrorKind::Refused`] where it is not the project's any
 /// more.
 pub async fn remove(database: &Stamped) -> Result<()> {
-    let index = database.stamp.index;
-    let server = Server::new(&database.config.base);
+    let index = route::index_named(database.name())?;
+    let server = Server::new(&database.at().base);
     let mut keeper = Keeper::open(&server, index, "clean").await?;
-    let patience = database.config.lock_timeout;
+    let patience = database.at().lock_timeout;
     let project = database.project().to_owned();
     let mut commands = Pipeline::new();
     commands
@@ -126,9 +89,9 @@ pub async fn remove(database: &Stamped) -> Result<()> {
     keeper
         .change(patience, &commands, |stamp, keys| {
             match stamp::owner(&project, stamp, keys) {
-                Owner::Vacant => Ok(false),
-                owner if owner.is_ours() => Ok(true),
-                owner => Err(owner.refusal("flush", index)),
+                None => Ok(false),
+                Some(owner) if owner.is_ours() => Ok(true),
+                Some(owner) => Err(stamp::refusal(&owner, "flush", index)),
             }
         })
         .await
@@ -152,27 +115,24 @@ pub async fn adopt(config: &Config, index: i64) -> Result<()> {
     let project = Settings::current()?.project().to_owned();
     let server = Server::new(&config.base);
     let mut keeper = Keeper::open(&server, index, "adopt").await?;
-    let stamp = Stamp {
-        project: project.clone(),
-        worker: worker.number(),
-        base: base.to_string(),
-        ..Stamp::bare(index)
-    };
+    let mut stamp = stamp::bare(&project, index).complete();
+    stamp.worker = worker.number();
+    stamp.base = base.to_string();
     let mut commands = Pipeline::new();
     commands
         .cmd("SELECT")
         .arg(keeper.link().books())
         .cmd("SET")
         .arg(stamp::key(index))
-        .arg(stamp.finished(None).to_json());
+        .arg(stamp.to_json());
     keeper
         .change(
             config.lock_timeout,
             &commands,
             |stamp, keys| match stamp::owner(&project, stamp, keys) {
-                Owner::Ours(_) => Ok(false),
-                owner @ (Owner::Foreign(_) | Owner::Later) => Err(owner.refusal("adopt", index)),
-                Owner::HalfMade | Owner::Unstamped | Owner::Vacant => Ok(true),
+                Some(Owner::Ours(_)) => Ok(false),
+                None | Some(Owner::HalfMade | Owner::Unstamped) => Ok(true),
+                Some(owner) => Err(stamp::refusal(&owner, "adopt", index)),
             },
         )
         .await

@@ -1,183 +1,116 @@
 //! The stamp: the mark, on the server, that an index is dagz's, and for which project.
 //!
-//! It is a key in the *books*, the server's last database, and not in the index itself: a test that
-//! counts or lists its keys finds none of dagz's, and its `FLUSHDB` takes no stamp away. Beside it are the
-//! lock of the run that uses the index (`reset/lock.rs`) and its baseline (`reset/baseline.rs`). Nothing
-//! is flushed unless [`owner`] says that it is [`Owner::Ours`].
+//! It is the core's JSON under a key in the *books*, the server's last database, and not in the index itself: a
+//! test that counts or lists its keys finds none of dagz's, and its `FLUSHDB` takes no stamp away. Beside it are
+//! the lock of the run that uses the index (`reset/lock.rs`) and its baseline (`reset/baseline.rs`). Nothing
+//! is flushed unless [`owner`] says that it is [`Owner::Ours`] or [`Owner::HalfMade`], or nobody's.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use dagz_core::{Error, ErrorKind, Target};
+use dagz_core::{
+    Error, ErrorKind, Target,
+    driver::{self, Role},
+};
 use serde::{Deserialize, Serialize};
-
-/// The version of the stamp's format.
-const FORMAT: u32 = 1;
 
 /// How the keys of all stamps begin.
 pub(crate) const STAMPS: &str = "dagz:stamp:";
+
+/// Stands for the format of a stamp that nobody can read.
+const UNREADABLE: u32 = 0;
 
 /// The key of the stamp of `index`.
 pub(crate) fn key(index: i64) -> String {
     format!("{STAMPS}{index}")
 }
 
-/// What the stamp of an index says.
+/// What the stamp of an index says beside what all stamps say.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stamp {
-    /// The format.
-    pub(super) dagz: u32,
-    pub(crate) project: String,
-    pub(crate) job: String,
-    pub(crate) worker: u32,
-    pub(crate) base: String,
+pub(crate) struct Index {
     pub(crate) index: i64,
-    /// Whether it was made to its end.
-    pub(crate) ready: bool,
     /// Which recording of its start state is its baseline; none where that is no key at all.
     pub(crate) baseline: Option<String>,
-    /// Seconds since the epoch.
-    pub(crate) made: u64,
 }
 
-impl Stamp {
-    /// The stamp of an index that is being made for `target`'s job.
-    pub(crate) fn new(target: &Target, index: i64) -> Self {
-        Self {
-            project: target.project().to_owned(),
-            job: target.job().to_owned(),
-            worker: target.worker().number(),
-            base: target.base().to_owned(),
-            ..Self::bare(index)
-        }
-    }
+pub(crate) type Stamp = driver::Stamp<Index>;
+pub(crate) type Owner = driver::Owner<Index>;
 
-    /// One that says nothing but the index.
-    pub(crate) fn bare(index: i64) -> Self {
-        Self {
-            dagz: FORMAT,
-            project: String::new(),
-            job: String::new(),
-            worker: 0,
-            base: String::new(),
-            index,
-            ready: false,
-            baseline: None,
-            made: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |elapsed| elapsed.as_secs()),
-        }
-    }
+/// The stamp of an index that is being made for `target`'s job.
+pub(crate) fn stamp(target: &Target, index: i64) -> Stamp {
+    let baseline = None;
+    Stamp::new(target, Role::Worker, "", Index { index, baseline })
+}
 
-    /// The same, of an index that is complete.
-    #[must_use]
-    pub(crate) fn finished(mut self, baseline: Option<String>) -> Self {
-        self.ready = true;
-        self.baseline = baseline;
-        self
-    }
+/// One that says nothing but whose the index is.
+pub(super) fn bare(project: &str, index: i64) -> Stamp {
+    let baseline = None;
+    Stamp::bare(project, &index.to_string(), Index { index, baseline })
+}
 
-    pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+/// Whose the index is that has this stamp and so many keys, in the eyes of `project`; `None` where it holds nothing
+/// and is nobody's.
+pub(crate) fn owner(project: &str, stamp: Option<&str>, keys: u64) -> Option<Owner> {
+    match stamp {
+        // The key under which it is tells that it is its own.
+        Some(text) => Some(Owner::of(project, text, |_| true).unwrap_or(Owner::Later(UNREADABLE))),
+        None if keys > 0 => Some(Owner::Unstamped),
+        None => None,
     }
 }
 
-/// Whose an index is, as far as the server can prove it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// Made, or adopted, by dagz for this project.
-    Ours(Box<Stamp>),
-    /// Made by dagz for this project, which did not come to the end of it.
-    HalfMade,
-    /// Made by dagz for another project.
-    Foreign(String),
-    /// Carries a stamp of a later dagz, or one that nobody can read.
-    Later,
-    /// Holds keys, and nothing says that dagz may touch them.
-    Unstamped,
-    /// Holds nothing and is nobody's.
-    Vacant,
-}
-
-/// Whose the index is that has this stamp and so many keys, in the eyes of `project`.
-pub(crate) fn owner(project: &str, stamp: Option<&str>, keys: u64) -> Owner {
-    let Some(stamp) = stamp else {
-        return match keys {
-            0 => Owner::Vacant,
-            _ => Owner::Unstamped,
-        };
+/// The error for not doing `what` to the database `index`.
+pub(crate) fn refusal(owner: &Owner, what: &str, index: i64) -> Error {
+    let why = match owner {
+        Owner::Ours(_) | Owner::HalfMade => "it is not complete; run the test again".to_owned(),
+        Owner::Foreign(project) => format!(
+            "it belongs to dagz project `{project}`; set `DAGZ_PROJECT` to that if it is this very project, give this one other indices by `Config::first_index`, or have the other's given back (`dagz::redis::remove`)"
+        ),
+        Owner::Moved(_) | Owner::Later(_) => format!(
+            "its stamp is not of this version of dagz; update dagz, or remove the key `{}` from the last database",
+            key(index)
+        ),
+        Owner::Unstamped => format!(
+            "dagz did not create it, and it holds keys; move the workers elsewhere by `Config::first_index`, empty it (`redis-cli -n {index} FLUSHDB`), or hand it over by `dagz::redis::adopt`; where a test ran `FLUSHALL`, that took dagz's stamp away, and `Config::private_servers` is for such tests"
+        ),
     };
-    match serde_json::from_str::<Stamp>(stamp) {
-        Ok(stamp) if stamp.dagz > FORMAT => Owner::Later,
-        Ok(stamp) if stamp.project != project => Owner::Foreign(stamp.project),
-        Ok(stamp) if stamp.ready => Owner::Ours(Box::new(stamp)),
-        Ok(_) => Owner::HalfMade,
-        Err(_) => Owner::Later,
-    }
-}
-
-impl Owner {
-    /// Whether dagz may flush it.
-    pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::Ours(_) | Self::HalfMade)
-    }
-
-    /// The error for not doing `what` to the database `index`.
-    pub(crate) fn refusal(&self, what: &str, index: i64) -> Error {
-        let why = match self {
-            Self::Ours(_) | Self::HalfMade | Self::Vacant => {
-                "it is not complete; run the test again".to_owned()
-            }
-            Self::Foreign(project) => format!(
-                "it belongs to dagz project `{project}`; set `DAGZ_PROJECT` to that if it is this very project, give this one other indices by `Config::first_index`, or have the other's given back (`dagz::redis::remove`)"
-            ),
-            Self::Later => format!(
-                "its stamp is not of this version of dagz; update dagz, or remove the key `{}` from the last database",
-                key(index)
-            ),
-            Self::Unstamped => format!(
-                "dagz did not create it, and it holds keys; move the workers elsewhere by `Config::first_index`, empty it (`redis-cli -n {index} FLUSHDB`), or hand it over by `dagz::redis::adopt`; where a test ran `FLUSHALL`, that took dagz's stamp away, and `Config::private_servers` is for such tests"
-            ),
-        };
-        Error::new(
-            ErrorKind::Refused,
-            format!("refusing to {what} database `{index}`: {why}"),
-        )
-    }
+    Error::new(
+        ErrorKind::Refused,
+        format!("refusing to {what} database `{index}`: {why}"),
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn stamp(project: &str, ready: bool) -> Stamp {
-        Stamp {
-            project: project.to_owned(),
-            ready,
-            ..Stamp::bare(7)
-        }
-    }
-
     #[test]
     fn only_a_stamp_of_this_project_counts() {
         let of = |text: Option<&str>, keys| owner("shop-1", text, keys);
-        let ours = stamp("shop-1", true);
+        let ours = bare("shop-1", 7).complete();
         assert_eq!(
             of(Some(&ours.to_json()), 9),
-            Owner::Ours(Box::new(ours.clone()))
+            Some(Owner::Ours(Box::new(ours)))
         );
-        assert_eq!(
-            of(Some(&stamp("shop-1", false).to_json()), 9),
-            Owner::HalfMade
-        );
-        let foreign = stamp("shop-2", true).to_json();
+        let unready = bare("shop-1", 7).to_json();
+        assert_eq!(of(Some(&unready), 9), Some(Owner::HalfMade));
+        let foreign = bare("shop-2", 7).complete().to_json();
         // Also an empty one: its owner may be about to fill it.
         for keys in [0, 9] {
-            assert_eq!(of(Some(&foreign), keys), Owner::Foreign("shop-2".into()));
+            let owner = of(Some(&foreign), keys);
+            assert_eq!(owner, Some(Owner::Foreign("shop-2".into())));
         }
-        let later = Stamp { dagz: 2, ..ours }.to_json();
-        assert_eq!(of(Some(&later), 9), Owner::Later);
-        assert_eq!(of(Some("my notes"), 0), Owner::Later);
-        assert_eq!(of(None, 9), Owner::Unstamped);
-        assert_eq!(of(None, 0), Owner::Vacant);
+        let later = unready.replace("\"dagz\":1", "\"dagz\":2");
+        assert_eq!(of(Some(&later), 9), Some(Owner::Later(2)));
+        assert_eq!(of(Some("my notes"), 0), Some(Owner::Later(UNREADABLE)));
+        assert_eq!(of(None, 9), Some(Owner::Unstamped));
+        assert_eq!(of(None, 0), None);
+    }
+
+    #[test]
+    fn what_earlier_versions_wrote_is_read() {
+        let text = r#"{"dagz":1,"project":"shop-1","job":"j1","worker":3,"base":"0","index":7,"ready":true,"baseline":"b","made":1}"#;
+        let owner = owner("shop-1", Some(text), 9);
+        assert!(
+            matches!(&owner, Some(Owner::Ours(stamp)) if stamp.more.baseline.as_deref() == Some("b")),
+            "{owner:?}"
+        );
     }
 }

@@ -2,11 +2,10 @@
 //!
 //! [`Keeper::claim`] is all that the driver calls; `reset/keeper.rs` has the connection and its transactions.
 
-use dagz_core::{Error, ErrorKind, Target};
+use dagz_core::{Error, ErrorKind, Target, driver::Failure};
 use redis::Pipeline;
 
 use super::{
-    Failure,
     baseline::Baseline,
     clients::{self, Reach},
     keeper::{Keeper, Seen, Wait},
@@ -45,9 +44,10 @@ impl Keeper {
         while tries < TRIES {
             let (seen, is_fresh) = self.seen().await?;
             let owner = self.owner(target, &seen);
-            if !owner.is_ours() && owner != Owner::Vacant {
+            if let Some(owner) = owner.as_ref().filter(|owner| !owner.is_ours()) {
                 if is_fresh {
-                    return Err(Failure::Final(owner.refusal("reset", index)));
+                    let refusal = provision::refusal(owner, "reset", index);
+                    return Err(Failure::Final(refusal));
                 }
                 // Seen when the last test ended; it may be adopted by now.
                 continue;
@@ -59,7 +59,7 @@ impl Keeper {
                 wait.pause().await;
                 continue;
             }
-            let make = want == Want::Make && has_init || !matches!(owner, Owner::Ours(_));
+            let make = want == Want::Make && has_init || !matches!(owner, Some(Owner::Ours(_)));
             if want == Want::Make && !make {
                 if !is_fresh {
                     // No transaction will tell whether it still is so.
@@ -69,14 +69,14 @@ impl Keeper {
                 return Ok(());
             }
             let flush = match want {
-                _ if make => owner.is_ours(),
+                _ if make => owner.is_some(),
                 Want::Reset(prepare) => prepare != Prepare::None,
                 Want::Make => false,
             };
             let mut recorded = None;
-            if let (Want::Reset(Prepare::Baseline), false, Owner::Ours(stamp)) =
+            if let (Want::Reset(Prepare::Baseline), false, Some(Owner::Ours(stamp))) =
                 (want, make, &owner)
-                && let Some(id) = &stamp.baseline
+                && let Some(id) = &stamp.more.baseline
             {
                 recorded = Some(self.recorded(id).await?);
             }
@@ -91,9 +91,9 @@ impl Keeper {
                 self.reset_whole(target, prepare).await?;
             }
             let lock = Lock::new(target, driver.holder(), &self.name).to_json();
-            let mut stamp = Stamp::new(target, index);
+            let mut stamp = provision::stamp(target, index);
             if !has_init {
-                stamp = stamp.finished(None);
+                stamp = stamp.complete();
             }
             let books = self.link.books();
             let done = self
@@ -152,17 +152,22 @@ impl Keeper {
         let mut wait = Wait::new(driver.config().lock_timeout);
         loop {
             let (seen, _) = self.seen().await?;
-            let owner = self.owner(target, &seen);
-            if !owner.is_ours() {
-                return Err(Failure::Final(owner.refusal("reset", self.index)));
-            }
+            let owner = match self.owner(target, &seen) {
+                Some(owner) if owner.is_ours() => owner,
+                owner => {
+                    // What is gone is not complete.
+                    let owner = owner.unwrap_or(Owner::HalfMade);
+                    let refusal = provision::refusal(&owner, "reset", self.index);
+                    return Err(Failure::Final(refusal));
+                }
+            };
             if self
                 .is_free(&seen, Some(driver.holder()), &mut wait)
                 .await?
             {
                 let mut recorded = None;
                 if let (Prepare::Baseline, Owner::Ours(stamp)) = (prepare, owner)
-                    && let Some(id) = &stamp.baseline
+                    && let Some(id) = &stamp.more.baseline
                 {
                     recorded = self.recorded(id).await?;
                 }
@@ -179,10 +184,10 @@ impl Keeper {
     }
 
     /// Whose the database is. On a private server it is dagz's, whatever a test did to the books.
-    fn owner(&self, target: &Target, seen: &Seen) -> Owner {
+    fn owner(&self, target: &Target, seen: &Seen) -> Option<Owner> {
         match provision::owner(target.project(), seen.stamp.as_deref(), seen.keys) {
-            owner @ Owner::Ours(_) => owner,
-            _ if self.private.is_some() => Owner::HalfMade,
+            owner @ Some(Owner::Ours(_)) => owner,
+            _ if self.private.is_some() => Some(Owner::HalfMade),
             owner => owner,
         }
     }
@@ -212,7 +217,7 @@ impl Keeper {
         &mut self,
         driver: &Driver,
         target: &Target,
-        stamp: Stamp,
+        mut stamp: Stamp,
     ) -> Result<(), Failure> {
         let (index, books) = (self.index, self.link.books());
         let filled = provision::init_by_user(driver, target).await;
@@ -221,7 +226,8 @@ impl Keeper {
         let recorded = Baseline::record(&self.link, index, id).await;
         let recorded = recorded.map_err(Failure::Final)?;
         let baseline = (!recorded.is_empty()).then(|| recorded.id.clone());
-        let stamp = stamp.finished(baseline).to_json();
+        stamp.more.baseline = baseline;
+        let stamp = stamp.complete().to_json();
         self.transact(|commands| {
             commands.cmd("SELECT").arg(books);
             recorded.save(index, commands);

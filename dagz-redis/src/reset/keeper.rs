@@ -15,17 +15,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dagz_core::{Error, ErrorKind, Result, runtime};
+use dagz_core::{Error, ErrorKind, Result, driver::Failure, runtime};
 use redis::{Pipeline, RedisError, RedisResult, Value};
 use tokio::task::JoinHandle;
 
 use super::{
-    Failure,
     baseline::Baseline,
     clients::{Client, KEEPER},
     lock::{self, Lock},
 };
 use crate::{
+    error,
     provision::{self, Started},
     server::{Link, Server, answer, first, refusal},
 };
@@ -266,9 +266,10 @@ impl Keeper {
             self.index,
             self.link.shown()
         );
-        Failure::of(error, |error| {
-            self.link.failed(ErrorKind::Prepare, message, error)
-        })
+        Failure::new(
+            error::is_connection_lost(&error),
+            self.link.failed(ErrorKind::Prepare, message, error),
+        )
     }
 }
 

@@ -6,13 +6,15 @@
 
 pub(crate) mod blocks;
 
-use std::{env, sync::Once, thread, time::Duration};
+use std::{env, sync::Once};
 
 use blocks::Block;
 use dagz_core::{
     Access, DbConfig, Endpoint, Scope, ScopeGuard, Target, Worker, configure, resolve_blocking,
 };
 use dagz_redis::{Config, Driver};
+use dagz_testkit::site;
+pub(crate) use dagz_testkit::site::run;
 use futures_util::future::BoxFuture;
 use redis::{
     Client, ConnectionInfo, FromRedisValue, IntoConnectionInfo, aio::MultiplexedConnection,
@@ -145,18 +147,8 @@ impl Site {
     pub(crate) fn next_test(&mut self, test: &str) {
         let worker = self.target.worker();
         drop(self.scope.take());
-        for _ in 0..1_000 {
-            let scope = Scope::builder(test).enter().expect("a worker becomes free");
-            if scope.scope().worker() == worker {
-                self.scope = Some(scope);
-                self.target = target(self.block.bases()[0]);
-                return;
-            }
-            // Another process was faster; its test will have ended soon.
-            drop(scope);
-            thread::sleep(Duration::from_millis(10));
-        }
-        panic!("worker {worker} does not become free");
+        self.scope = Some(site::enter_on(worker, test));
+        self.target = target(self.block.bases()[0]);
     }
 
     /// Makes the database, and resets it.
@@ -206,16 +198,6 @@ pub(crate) fn at_site(
         body(&mut site).await;
         site.driver.release(&site.target).await;
     });
-}
-
-/// Blocks on `future` with a runtime of the test's own.
-pub(crate) fn run<F: Future>(future: F) -> F::Output {
-    tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(1)
-        .enable_all()
-        .build()
-        .expect("a runtime starts")
-        .block_on(future)
 }
 
 /// A `worker_init` that leaves so many keys.

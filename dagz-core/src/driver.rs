@@ -1,0 +1,34 @@
+//! For driver authors: what the drivers of all servers have in common, beside [`DbConfig`](crate::DbConfig).
+//!
+//! A user of dagz needs none of it. A driver is free to do without a part; what it takes is, in the order of
+//! its life:
+//!
+//! | part | for |
+//! |---|---|
+//! | [`Configured`] | the driver of the process, and its `configure` |
+//! | [`Hook`], [`PrepareWith`], [`Migrations`], [`Migrate`] | functions of the user's, in the driver's `Config` |
+//! | [`Known`], [`Server`] | the servers and databases that the process knows, and `identify` |
+//! | [`Stamp`], [`Owner`], [`birth_number`] | whose a database is |
+//! | [`template`] | names and fingerprints of templates, and which of them are too many |
+//! | [`Stamped`] | what the driver's `databases` lists |
+//! | [`Failure`] | whether a reset is worth another connection |
+//! | [`Shelf`] | connections that are kept from test to test |
+
+mod cleanup;
+mod configured;
+mod failure;
+mod hook;
+mod known;
+mod shelf;
+mod stamp;
+pub mod template;
+
+pub use self::{
+    cleanup::Stamped,
+    configured::Configured,
+    failure::Failure,
+    hook::{BoxError, Hook, Migrate, Migrations, PrepareWith},
+    known::{Known, Server},
+    shelf::Shelf,
+    stamp::{Owner, Role, Stamp, birth_number},
+};
