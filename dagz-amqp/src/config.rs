@@ -4,17 +4,13 @@
 
 use std::{fmt, future::Future, sync::Arc, time::Duration};
 
-use dagz_core::{Options, Result, Target};
-use futures_util::future::BoxFuture;
+use dagz_core::{
+    Options, Result, Target,
+    driver::{BoxError, Hook, PrepareWith},
+};
 use lapin::uri::AMQPUri;
 
 use crate::{management::Address, route};
-
-pub(crate) type BoxError = Box<dyn std::error::Error + Send + Sync>;
-
-/// Something of the user's that is run for one worker's vhost.
-pub(crate) type ForTarget =
-    Arc<dyn Fn(Target, AMQPUri) -> BoxFuture<'static, Result<(), BoxError>> + Send + Sync>;
 
 type Filter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -29,13 +25,6 @@ pub enum Prepare {
     Reset,
 }
 
-/// What `prepare` does: one of dagz's ways, or the user's own.
-#[derive(Clone)]
-pub(crate) enum PrepareWith {
-    Own(Prepare),
-    Closure(ForTarget),
-}
-
 /// The configuration of the RabbitMQ driver.
 ///
 /// Holds the base vhost, which is also where the broker and the credentials of dagz's own connections
@@ -44,8 +33,8 @@ pub(crate) enum PrepareWith {
 pub struct Config {
     pub(crate) base: AMQPUri,
     management: Address,
-    pub(crate) worker_init: Option<ForTarget>,
-    pub(crate) prepare: PrepareWith,
+    pub(crate) worker_init: Option<Hook<AMQPUri>>,
+    pub(crate) prepare: PrepareWith<Prepare, AMQPUri>,
     reroute_if: Option<Filter>,
     pub(crate) options: Options,
     pub(crate) lock_timeout: Duration,
@@ -69,7 +58,7 @@ impl Config {
             management: Address::usual(&uri.authority.host, &login.username, &login.password),
             base: uri,
             worker_init: None,
-            prepare: PrepareWith::Own(Prepare::default()),
+            prepare: PrepareWith::default(),
             reroute_if: None,
             options: Options::default(),
             lock_timeout: Duration::from_secs(2),
@@ -106,7 +95,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.prepare = PrepareWith::Closure(for_target(prepare));
+        self.prepare = PrepareWith::Hook(Hook::prepare_with(prepare));
         self
     }
 
@@ -122,7 +111,7 @@ impl Config {
         Fut: Future<Output = Result<(), E>> + Send + 'static,
         E: Into<BoxError>,
     {
-        self.worker_init = Some(for_target(init));
+        self.worker_init = Some(Hook::worker_init(init));
         self
     }
 
@@ -176,10 +165,6 @@ impl Config {
 /// Shows what is configured, without passwords.
 impl fmt::Debug for Config {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prepare = match &self.prepare {
-            PrepareWith::Own(prepare) => format!("{prepare:?}"),
-            PrepareWith::Closure(_) => "closure".to_owned(),
-        };
         formatter
             .debug_struct("Config")
             .field("at", &route::endpoint(&self.base).id())
@@ -187,23 +172,11 @@ impl fmt::Debug for Config {
             .field("user", &self.base.authority.userinfo.username)
             .field("management", &self.management)
             .field("worker_init", &self.worker_init.is_some())
-            .field("prepare", &prepare)
+            .field("prepare", &self.prepare)
             .field("reroute_if", &self.reroute_if.is_some())
             .field("lock_timeout", &self.lock_timeout)
             .finish_non_exhaustive()
     }
-}
-
-fn for_target<F, Fut, E>(function: F) -> ForTarget
-where
-    F: Fn(Target, AMQPUri) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<(), E>> + Send + 'static,
-    E: Into<BoxError>,
-{
-    Arc::new(move |target, uri| {
-        let done = function(target, uri);
-        Box::pin(async move { done.await.map_err(Into::into) })
-    })
 }
 
 #[cfg(test)]

@@ -3,20 +3,17 @@
 //! [`Driver`] implements [`DbConfig`]; the work is done in `provision` and `reset`. [`configure`]
 //! makes one the driver of this process.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use dagz_core::{
-    DbConfig, Endpoint, Error, ErrorKind, Options, Result, Target, Worker, async_trait, name,
-    runtime,
+    DbConfig, Endpoint, Options, Result, Target, Worker, async_trait,
+    driver::{self, Configured, Known, PrepareWith},
+    name, runtime,
 };
 use lapin::uri::AMQPUri;
 
 use crate::{
     Config, Prepare,
-    config::PrepareWith,
     login::{self, Login},
     management::Address,
     provision,
@@ -35,31 +32,19 @@ const NAME_LIMIT: usize = 255;
 const DEFAULT: &str = "/";
 
 /// The driver of this process, once it is configured.
-pub(crate) static DRIVER: OnceLock<Driver> = OnceLock::new();
+pub(crate) static DRIVER: Configured<Driver> = Configured::new(NAME, "RabbitMQ");
 
 /// Makes `config` the RabbitMQ configuration of this process.
 ///
 /// # Errors
-/// [`ErrorKind::AlreadyConfigured`] the second time.
+/// [`ErrorKind::AlreadyConfigured`](dagz_core::ErrorKind::AlreadyConfigured) the second time.
 pub fn configure(config: Config) -> Result<()> {
-    static CONFIGURING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = CONFIGURING.lock().unwrap_or_else(PoisonError::into_inner);
-    let driver = Driver::new(config);
-    if dagz_core::configured(NAME).is_none() {
-        // First here, so that the first access through the core finds it.
-        DRIVER.get_or_init(|| driver.clone());
-    }
-    dagz_core::configure(driver)
+    DRIVER.configure(Driver::new(config))
 }
 
 /// The driver of this process.
 pub(crate) fn configured() -> Result<&'static Driver> {
-    DRIVER.get().ok_or_else(|| {
-        Error::new(
-            ErrorKind::Unconfigured,
-            "the RabbitMQ driver is not configured: call `dagz::amqp::configure(..)` first",
-        )
-    })
+    DRIVER.required()
 }
 
 /// RabbitMQ for dagz, with its connections and what it knows of this process's vhosts.
@@ -74,10 +59,7 @@ pub struct Driver {
 #[derive(Debug)]
 struct Shared {
     config: Config,
-    configured: Arc<Server>,
-    /// By the identity of an endpoint, as spelled and as told by the broker.
-    servers: Mutex<HashMap<String, Arc<Server>>>,
-    databases: Mutex<HashMap<(String, String), Arc<Database>>>,
+    known: Known<Server, Database>,
 }
 
 /// One worker's vhost, as this process knows it.
@@ -112,15 +94,11 @@ fn test_of(target: &Target) -> String {
 impl Driver {
     /// A driver for what `config` says.
     pub fn new(config: Config) -> Self {
-        let management = config.management_address().clone();
-        let configured = Arc::new(Server::new(&config.base, management));
-        let id = route::endpoint(&config.base).id().to_owned();
+        let server = Server::new(&config.base, config.management_address().clone());
         Self {
             shared: Arc::new(Shared {
+                known: Known::new(route::endpoint(&config.base), server),
                 config,
-                servers: Mutex::new(HashMap::from([(id, Arc::clone(&configured))])),
-                configured,
-                databases: Mutex::default(),
             }),
         }
     }
@@ -132,35 +110,22 @@ impl Driver {
 
     /// Remembers that `endpoint` can be reached by `uri`; what is known already stays.
     pub(crate) fn learn(&self, endpoint: &Endpoint, uri: &AMQPUri) {
-        let mut servers = self.servers();
-        if !servers.contains_key(endpoint.id()) {
+        self.shared.known.learn(endpoint, || {
             let login = &uri.authority.userinfo;
-            let management =
-                Address::usual(&uri.authority.host, &login.username, &login.password);
-            let server = Arc::new(Server::new(uri, management));
-            servers.insert(endpoint.id().to_owned(), server);
-        }
+            let host = &uri.authority.host;
+            let management = Address::usual(host, &login.username, &login.password);
+            Server::new(uri, management)
+        });
     }
 
     /// The broker of `endpoint`.
     pub(crate) fn server(&self, endpoint: &Endpoint) -> Result<Arc<Server>> {
-        self.servers().get(endpoint.id()).cloned().ok_or_else(|| {
-            Error::new(
-                ErrorKind::Internal,
-                format!("no connection settings are known for the broker at `{endpoint}`"),
-            )
-        })
+        self.shared.known.server(endpoint)
     }
 
     /// What this process keeps for `target`.
     pub(crate) fn database(&self, target: &Target) -> Arc<Database> {
-        let key = (target.endpoint().id().to_owned(), target.name().to_owned());
-        let mut databases = self
-            .shared
-            .databases
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(databases.entry(key).or_default())
+        self.shared.known.database(target, Database::default)
     }
 
     /// The address with which the test of `target` logs in.
@@ -202,13 +167,6 @@ impl Driver {
         login.applied_to(&mut uri);
         Ok(uri)
     }
-
-    fn servers(&self) -> MutexGuard<'_, HashMap<String, Arc<Server>>> {
-        self.shared
-            .servers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 /// The worker whose default vhost this is: `jw03` → jw03.
@@ -246,27 +204,8 @@ impl DbConfig for Driver {
         alone(name).or_else(|| name::worker(name))
     }
 
-    /// The configured broker is known by its configured address, without asking it. Other addresses are asked
-    /// whether they lead there.
     async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
-        let server = self.server(endpoint)?;
-        let configured = &self.shared.configured;
-        if Arc::ptr_eq(configured, &server) {
-            return Ok(route::endpoint(&self.config().base));
-        }
-        let identity = server.identity().await?;
-        // That the configured broker cannot be reached says nothing about this one.
-        let is_configured = configured
-            .identity()
-            .await
-            .is_ok_and(|other| other == identity);
-        if is_configured {
-            return Ok(route::endpoint(&self.config().base));
-        }
-        self.servers()
-            .entry(identity.id().to_owned())
-            .or_insert_with(|| Arc::clone(&server));
-        Ok(identity.clone())
+        self.shared.known.identify(endpoint).await
     }
 
     async fn worker_init(&self, target: &Target) -> Result<()> {
@@ -276,27 +215,22 @@ impl DbConfig for Driver {
     async fn prepare(&self, target: &Target) -> Result<()> {
         match &self.config().prepare {
             PrepareWith::Own(prepare) => reset::prepare(self, target, *prepare).await,
-            PrepareWith::Closure(closure) => {
-                // Whatever the closure does, it does it to a vhost that is this run's alone.
+            PrepareWith::Hook(hook) => {
+                // Whatever it does, it does it to a vhost that is this run's alone.
                 reset::prepare(self, target, Prepare::None).await?;
-                let login = self.login_of(target).ok_or_else(|| {
-                    Error::new(ErrorKind::Internal, "a vhost was prepared for nobody")
-                })?;
-                closure(target.clone(), self.uri_for(target, &login)?)
-                    .await
-                    .map_err(|error| {
-                        Error::new(
-                            ErrorKind::Prepare,
-                            format!("the `prepare_with` function failed for `{}`", target.name()),
-                        )
-                        .with_source(error)
-                    })
+                hook.call(target, self.address(target).await?).await
             }
         }
     }
 
     async fn release(&self, target: &Target) {
         reset::release(self, target).await;
+    }
+}
+
+impl driver::Server for Server {
+    async fn identity(&self) -> Result<&Endpoint> {
+        self.identity().await
     }
 }
 

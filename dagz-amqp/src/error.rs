@@ -60,7 +60,9 @@ pub(crate) fn connecting(to: Destination, error: lapin::Error) -> Error {
         ),
         Cause::Down => (
             ErrorKind::Unreachable,
-            format!("vhost `{vhost}` at `{endpoint}` is down: see the broker's log, or delete it (`rabbitmqctl delete_vhost {vhost}`)"),
+            format!(
+                "vhost `{vhost}` at `{endpoint}` is down: see the broker's log, or delete it (`rabbitmqctl delete_vhost {vhost}`)"
+            ),
         ),
         Cause::NotFound | Cause::Locked | Cause::Other => (
             ErrorKind::Unreachable,

@@ -293,7 +293,10 @@ impl Trouble {
 
     /// Whether it was asked for something that cannot be.
     pub(crate) fn is_refused(&self) -> bool {
-        matches!(self.what, What::Refused(StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, _))
+        matches!(
+            self.what,
+            What::Refused(StatusCode::BAD_REQUEST | StatusCode::NOT_FOUND, _)
+        )
     }
 
     /// The error for it: `doing` completes "failed to …", `otherwise` is its kind where nothing says more.

@@ -18,8 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::cleanup::{Stamped, adopt, databases, remove};
-pub(crate) use self::stamp::{Owner, Stamp, owner};
-use self::stamp::ADOPTED;
+use self::stamp::{ADOPTED, Stamp};
+pub(crate) use self::stamp::{Owner, owner, refusal};
 use crate::{
     Driver, driver, error, login,
     management::part,
@@ -135,8 +135,8 @@ impl Look {
         })
     }
 
-    /// Whose it is, in the eyes of `project`.
-    pub(crate) fn owner(&self, project: &str) -> Owner {
+    /// Whose it is, in the eyes of `project`; `None` where it is not there.
+    pub(crate) fn owner(&self, project: &str) -> Option<Owner> {
         owner(project, self.vhost.as_ref())
     }
 }
@@ -158,9 +158,9 @@ pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
             Source::of(&server, target.base()),
         )
         .await?;
-        if let Owner::Ours(stamp) = look.owner(target.project())
+        if let Some(Owner::Ours(stamp)) = look.owner(target.project())
             && look.start.is_some()
-            && (stamp.source == source.id || stamp.source == ADOPTED)
+            && (stamp.fingerprint == source.id || stamp.fingerprint == ADOPTED)
         {
             return Ok(());
         }
@@ -183,9 +183,9 @@ pub(crate) async fn keeper(driver: &Driver, target: &Target) -> Result<Keeper> {
     // It may not be there: the broker has lost its data since `worker_init`, or somebody deleted it.
     let look = Look::at(&server, target.name(), None).await?;
     match look.owner(target.project()) {
-        Owner::Vacant => make(driver, target).await,
-        owner if owner.is_ours() => Err(error),
-        owner => Err(owner.refusal("reset", target.name())),
+        None => make(driver, target).await,
+        Some(owner) if owner.is_ours() => Err(error),
+        Some(owner) => Err(refusal(&owner, "reset", target.name())),
     }
 }
 
@@ -224,8 +224,8 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
     for pause in (0..TRIES).map(|n| Duration::from_millis(1 << n)) {
         let look = Look::at(&server, vhost, None).await?;
         match look.owner(target.project()) {
-            Owner::Vacant => {}
-            owner if owner.is_ours() => {
+            None => {}
+            Some(owner) if owner.is_ours() => {
                 // Only who has it may delete it.
                 let claimed = match enter(&server, target).await? {
                     Some(mut keeper) => keeper.claim(&holder, patience).await,
@@ -238,7 +238,7 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
                     None => Ok(Claim::Missing),
                 };
                 match claimed {
-                    Ok(_) => cleanup::delete(&server, vhost, &look.users).await?,
+                    Ok(_) => cleanup::delete(&server, vhost).await?,
                     Err(Failure::Lost(_)) => {
                         tokio::time::sleep(pause).await;
                         continue;
@@ -246,11 +246,11 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
                     Err(failure) => return Err(failure.into_error()),
                 }
             }
-            owner => return Err(owner.refusal("use", vhost)),
+            Some(owner) => return Err(refusal(&owner, "use", vhost)),
         }
         let started = Instant::now();
         let nonce = nonce();
-        let stamp = Stamp::new(target, &nonce);
+        let mut stamp = stamp::stamp(target, &source.id, &nonce);
         stamp::write(&server, vhost, &stamp, source.kind.as_deref()).await?;
         let Some(mut keeper) = enter(&server, target).await? else {
             tokio::time::sleep(pause).await;
@@ -275,8 +275,8 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
         fill(driver, target, &server, &mut keeper, &source).await?;
         let start = Start::read(&server, vhost).await?;
         start.save(&server, vhost).await?;
-        let stamp = stamp.finished(&source.id, &start.id);
-        stamp::write(&server, vhost, &stamp, None).await?;
+        start.id.clone_into(&mut stamp.more.start);
+        stamp::write(&server, vhost, &stamp.complete(), None).await?;
         Event::new("vhost")
             .target(target)
             .duration(started.elapsed())
@@ -295,7 +295,7 @@ async fn is_made_by(server: &Server, vhost: &str, nonce: &str) -> Result<bool> {
     let told = server.vhost(vhost).await?;
     let text = told.as_ref().and_then(|told| told["description"].as_str());
     let stamp = text.and_then(|text| serde_json::from_str::<Stamp>(text).ok());
-    Ok(stamp.is_some_and(|stamp| stamp.nonce == nonce))
+    Ok(stamp.is_some_and(|stamp| stamp.more.nonce == nonce))
 }
 
 /// What a base vhost has for those of workers.
@@ -312,7 +312,9 @@ impl Source {
         let (vhost, definitions) =
             futures_util::future::try_join(server.vhost(base), server.definitions(base)).await?;
         let (topology, left_out) = Topology::of(&definitions.unwrap_or_default()).copied();
-        let kind = vhost.as_ref().and_then(|vhost| vhost["default_queue_type"].as_str());
+        let kind = vhost
+            .as_ref()
+            .and_then(|vhost| vhost["default_queue_type"].as_str());
         Ok(Self {
             id: topology.id(),
             topology,
@@ -336,13 +338,18 @@ async fn fill(
             return Ok(());
         }
         let path = format!("/api/definitions/{}", part(vhost));
-        let filled = server.management().post(&path, source.topology.definitions());
+        let filled = server
+            .management()
+            .post(&path, source.topology.definitions());
         filled.await.map_err(|trouble| {
             let doing = format!("copy the definitions of vhost `{}`", target.base());
             trouble.into_error(ErrorKind::WorkerInit, &doing)
         })?;
         for what in &source.left_out {
-            let told = format!("{what} of vhost `{}` is not copied to workers", target.base());
+            let told = format!(
+                "{what} of vhost `{}` is not copied to workers",
+                target.base()
+            );
             event::warn(Some(driver::NAME), &told);
         }
         return Ok(());
@@ -350,15 +357,9 @@ async fn fill(
     let rights = server.rights(target.base()).await?;
     let login = login::create(server, vhost, &rights).await?;
     let started = Instant::now();
-    let filled = init(target.clone(), driver.uri_for(target, &login)?).await;
+    let filled = init.call(target, driver.uri_for(target, &login)?).await;
     login::remove(server, &login.user).await?;
-    filled.map_err(|error| {
-        Error::new(
-            ErrorKind::WorkerInit,
-            format!("the `worker_init` function failed for `{vhost}`"),
-        )
-        .with_source(error)
-    })?;
+    filled?;
     let start = Start::read(server, vhost).await?;
     let left = keeper.messages(&start.topology).await;
     if let Some((queue, count)) = left.map_err(Failure::into_error)? {
@@ -379,5 +380,8 @@ async fn fill(
 /// A word that never was before.
 fn nonce() -> String {
     let time = Instant::now();
-    format!("{:016x}", RandomState::new().hash_one((process::id(), time)))
+    format!(
+        "{:016x}",
+        RandomState::new().hash_one((process::id(), time))
+    )
 }

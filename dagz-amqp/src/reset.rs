@@ -15,8 +15,8 @@ use std::time::Instant;
 
 use dagz_core::{Error, ErrorKind, Result, Target, event::Event, runtime};
 
-use self::sweep::Sweep;
 pub(crate) use self::keeper::{Claim, Keeper, MARK};
+use self::sweep::Sweep;
 use crate::{
     Driver, Prepare,
     driver::configured,
@@ -102,8 +102,7 @@ async fn take(
     if let (Claim::Kept, Some(login), Some(found), Some(start)) =
         (claim, next, found, keeper.start.clone())
     {
-        if mode == Prepare::Reset
-            && keeper.undo_found(target, &start, found).await? == Sweep::Stuck
+        if mode == Prepare::Reset && keeper.undo_found(target, &start, found).await? == Sweep::Stuck
         {
             return Err(stuck(target));
         }
@@ -114,9 +113,12 @@ async fn take(
     let look = Look::at(server, target.name(), keeper.start.as_ref()).await;
     let look = look.map_err(Failure::Final)?;
     let start = match look.owner(target.project()) {
-        Owner::Ours(_) => look.start,
-        Owner::HalfMade | Owner::Vacant => None,
-        owner => return Err(Failure::Final(owner.refusal("reset", target.name()))),
+        Some(Owner::Ours(_)) => look.start,
+        Some(Owner::HalfMade) | None => None,
+        Some(owner) => {
+            let refusal = provision::refusal(&owner, "reset", target.name());
+            return Err(Failure::Final(refusal));
+        }
     };
     let Some(start) = start.or_else(|| keeper.start.clone()) else {
         return Err(Failure::Gone);
@@ -134,11 +136,8 @@ async fn take(
     let removed = futures_util::future::try_join_all(
         look.users.iter().map(|user| login::remove(server, user)),
     );
-    let (login, removed) = futures_util::future::join(
-        login::create(server, target.name(), &rights),
-        removed,
-    )
-    .await;
+    let (login, removed) =
+        futures_util::future::join(login::create(server, target.name(), &rights), removed).await;
     removed.map_err(Failure::Final)?;
     let login = login.map_err(Failure::Final)?;
     if mode == Prepare::Reset && keeper.sweep(target, &start).await? == Sweep::Stuck {
@@ -241,7 +240,7 @@ async fn wind_up(
     let is_ours = provision::owner(target.project(), stamped.as_ref());
     keeper.next = Some(next.map_err(Failure::Final)?);
     keeper.found = Some(found?);
-    Ok(matches!(is_ours, Owner::Ours(_)))
+    Ok(matches!(is_ours, Some(Owner::Ours(_))))
 }
 
 /// Why a reset stopped.

@@ -189,7 +189,11 @@ mod tests {
     fn vhosts_and_endpoints_are_found_in_all_forms() {
         for (url, vhost, shown) in [
             ("amqp://h/orders", "orders", "h:5672"),
-            ("amqps://u:p@h:7000/a%2fb%20c?heartbeat=10", "a/b c", "h:7000"),
+            (
+                "amqps://u:p@h:7000/a%2fb%20c?heartbeat=10",
+                "a/b c",
+                "h:7000",
+            ),
             ("amqps://h", "/", "h:5671"),
             ("amqp://h/%C3%BC", "ü", "h:5672"),
         ] {

@@ -128,14 +128,38 @@ impl Drift {
                 parts.push(format!("{what} `{first}`{more}"));
             }
         };
-        say("queue", self.delete_queues.iter().map(String::as_str).collect());
-        say("exchange", self.delete_exchanges.iter().map(String::as_str).collect());
-        say("missing queue", self.declare_queues.iter().map(String::as_str).collect());
-        say("missing exchange", self.declare_exchanges.iter().map(String::as_str).collect());
-        say("binding of", self.unbind.iter().map(|binding| &*binding.source).collect());
-        say("missing binding of", self.bind.iter().map(|binding| &*binding.source).collect());
-        say("setting", self.unset.iter().map(|setting| &*setting.name).collect());
-        say("missing setting", self.set.iter().map(|setting| &*setting.name).collect());
+        say(
+            "queue",
+            self.delete_queues.iter().map(String::as_str).collect(),
+        );
+        say(
+            "exchange",
+            self.delete_exchanges.iter().map(String::as_str).collect(),
+        );
+        say(
+            "missing queue",
+            self.declare_queues.iter().map(String::as_str).collect(),
+        );
+        say(
+            "missing exchange",
+            self.declare_exchanges.iter().map(String::as_str).collect(),
+        );
+        say(
+            "binding of",
+            self.unbind.iter().map(|binding| &*binding.source).collect(),
+        );
+        say(
+            "missing binding of",
+            self.bind.iter().map(|binding| &*binding.source).collect(),
+        );
+        say(
+            "setting",
+            self.unset.iter().map(|setting| &*setting.name).collect(),
+        );
+        say(
+            "missing setting",
+            self.set.iter().map(|setting| &*setting.name).collect(),
+        );
         parts.join(", ")
     }
 }
@@ -249,7 +273,10 @@ impl Topology {
     pub(crate) fn id(&self) -> String {
         let text = serde_json::to_string(self).unwrap_or_default();
         let digest = Sha256::digest(text.as_bytes());
-        digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+        digest[..8]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect()
     }
 
     /// Whether messages may move from one queue to another by themselves.
@@ -263,7 +290,9 @@ impl Topology {
 
     /// Whether there are streams, of which nobody tells at once whether anything is in them.
     pub(crate) fn has_streams(&self) -> bool {
-        self.queues.values().any(|queue| queue.kind() == Kind::Stream)
+        self.queues
+            .values()
+            .any(|queue| queue.kind() == Kind::Stream)
     }
 
     /// What leads from `now` to this, with every stream made anew: nothing else empties one.
@@ -273,9 +302,13 @@ impl Topology {
         without.queues.retain(|_, queue| !is_stream(queue));
         let mut drift = self.drift(&without);
         let gone = now.queues.iter().filter(|(_, queue)| is_stream(queue));
-        drift.delete_queues.extend(gone.map(|(name, _)| name.clone()));
+        drift
+            .delete_queues
+            .extend(gone.map(|(name, _)| name.clone()));
         // Those of the streams go with them.
-        let stays = |binding: &Binding| !binding.to_queue() || without.queues.contains_key(&binding.destination);
+        let stays = |binding: &Binding| {
+            !binding.to_queue() || without.queues.contains_key(&binding.destination)
+        };
         drift.unbind.retain(stays);
         drift
     }
@@ -369,7 +402,10 @@ mod tests {
     #[test]
     fn definitions_are_read_and_written_alike() {
         let topology = Topology::of(&vhost());
-        assert_eq!(topology.queues.keys().collect::<Vec<_>>(), ["mail", "orders"]);
+        assert_eq!(
+            topology.queues.keys().collect::<Vec<_>>(),
+            ["mail", "orders"]
+        );
         assert_eq!(topology.queues["orders"].kind(), Kind::Quorum);
         assert_eq!(Topology::of(&topology.definitions()), topology);
         let (copied, left_out) = topology.clone().copied();
@@ -389,7 +425,8 @@ mod tests {
         let start = Topology::of(&vhost());
         let mut now = start.clone();
         now.queues.get_mut("orders").unwrap().durable = false;
-        now.queues.insert("extra".into(), start.queues["mail"].clone());
+        now.queues
+            .insert("extra".into(), start.queues["mail"].clone());
         let to_extra = Binding {
             source: "events".into(),
             destination: "mail".into(),

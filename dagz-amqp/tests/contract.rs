@@ -98,9 +98,9 @@ impl Contract for RabbitMq {
                 .await?;
             lapin::Result::Ok(channel)
         };
-        let channel = opened.await.map_err(|error| {
-            Error::new(ErrorKind::Unreachable, "no channel").with_source(error)
-        })?;
+        let channel = opened
+            .await
+            .map_err(|error| Error::new(ErrorKind::Unreachable, "no channel").with_source(error))?;
         Ok(Session {
             connection,
             channel,

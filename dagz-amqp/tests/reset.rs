@@ -23,23 +23,28 @@ use support::{
 
 /// Lets a test do `dirty`, and sees that nothing of it is there for the next.
 fn is_undone(test: &str, dirty: impl AsyncFn(&Site, &Channel)) {
-    at_site(test, |config| config, async |site| {
-        site.init().await;
-        site.is_as_at_the_start("after the first prepare").await;
-        for round in ["first", "second"] {
-            let connection = site.connect().await;
-            dirty(site, &channel(&connection).await).await;
-            site.next_test().await;
+    at_site(
+        test,
+        |config| config,
+        async |site| {
+            site.init().await;
+            site.is_as_at_the_start("after the first prepare").await;
+            for round in ["first", "second"] {
+                let connection = site.connect().await;
+                dirty(site, &channel(&connection).await).await;
+                site.next_test().await;
+                site.prepare().await;
+                site.is_as_at_the_start(&format!("for the test after the {round}"))
+                    .await;
+            }
+            // The process of this test ends without a word, and another one's driver knows nothing.
+            dirty(site, &channel(&site.connect().await).await).await;
+            site.driver = Driver::new(site.config.clone());
             site.prepare().await;
-            site.is_as_at_the_start(&format!("for the test after the {round}"))
+            site.is_as_at_the_start("for a test of another process")
                 .await;
-        }
-        // The process of this test ends without a word, and another one's driver knows nothing.
-        dirty(site, &channel(&site.connect().await).await).await;
-        site.driver = Driver::new(site.config.clone());
-        site.prepare().await;
-        site.is_as_at_the_start("for a test of another process").await;
-    });
+        },
+    );
 }
 
 #[test]
@@ -100,7 +105,13 @@ fn queues_that_a_test_declared() {
         declare(channel, "extra").await;
         let bind = QueueBindOptions::default();
         channel
-            .queue_bind("extra".into(), "events".into(), "#".into(), bind, FieldTable::default())
+            .queue_bind(
+                "extra".into(),
+                "events".into(),
+                "#".into(),
+                bind,
+                FieldTable::default(),
+            )
             .await
             .unwrap();
         publish(channel, "events", "x", "for extra").await;
@@ -172,7 +183,10 @@ fn queues_that_go_with_their_consumer() {
 fn exchanges() {
     is_undone("exchanges", async |_, channel| {
         let mut arguments = FieldTable::default();
-        arguments.insert("alternate-exchange".into(), AMQPValue::LongString("all".into()));
+        arguments.insert(
+            "alternate-exchange".into(),
+            AMQPValue::LongString("all".into()),
+        );
         let durable = ExchangeDeclareOptions {
             durable: true,
             ..ExchangeDeclareOptions::default()
@@ -246,33 +260,41 @@ fn dagzs_own_queues() {
 
 #[test]
 fn by_hand_in_the_middle_of_a_test() {
-    at_site("by_hand", |config| config, async |site| {
-        site.init().await;
-        let connection = site.connect().await;
-        let own = channel(&connection).await;
-        publish(&own, "", "orders", "order").await;
-        declare(&own, "extra").await;
-        site.driver.reset(&site.target).await.unwrap();
-        site.is_as_at_the_start("in the middle").await;
-        assert!(connection.status().connected());
-        publish(&own, "", "orders", "order").await;
-    });
+    at_site(
+        "by_hand",
+        |config| config,
+        async |site| {
+            site.init().await;
+            let connection = site.connect().await;
+            let own = channel(&connection).await;
+            publish(&own, "", "orders", "order").await;
+            declare(&own, "extra").await;
+            site.driver.reset(&site.target).await.unwrap();
+            site.is_as_at_the_start("in the middle").await;
+            assert!(connection.status().connected());
+            publish(&own, "", "orders", "order").await;
+        },
+    );
 }
 
 #[test]
 fn none_leaves_all_but_connections() {
-    at_site("none", |config| config.prepare(Prepare::None), async |site| {
-        site.init().await;
-        let connection = site.connect().await;
-        let own = channel(&connection).await;
-        publish(&own, "", "orders", "order").await;
-        declare(&own, "extra").await;
-        site.next_test().await;
-        site.prepare().await;
-        let own = channel(&site.connect().await).await;
-        assert_eq!(counts(&own, "orders").await.0, 1);
-        assert_eq!(counts(&own, "extra").await.0, 0);
-        let left = connection.create_channel().await;
-        assert!(left.is_err(), "a connection of the earlier test is open");
-    });
+    at_site(
+        "none",
+        |config| config.prepare(Prepare::None),
+        async |site| {
+            site.init().await;
+            let connection = site.connect().await;
+            let own = channel(&connection).await;
+            publish(&own, "", "orders", "order").await;
+            declare(&own, "extra").await;
+            site.next_test().await;
+            site.prepare().await;
+            let own = channel(&site.connect().await).await;
+            assert_eq!(counts(&own, "orders").await.0, 1);
+            assert_eq!(counts(&own, "extra").await.0, 0);
+            let left = connection.create_channel().await;
+            assert!(left.is_err(), "a connection of the earlier test is open");
+        },
+    );
 }

@@ -1,8 +1,9 @@
 //! Addresses in all their forms lead to the worker's own vhost, with credentials for it.
 
+#[expect(dead_code, reason = "these tests need a part of it")]
 mod support;
 
-use std::{process, sync::Once};
+use std::sync::Once;
 
 use dagz_amqp::{Config, RerouteExt as _};
 use dagz_core::{FromScope as _, Scope};
@@ -16,7 +17,7 @@ use support::{
 /// Configures the driver of this process, once, for a base of its own.
 fn base() -> String {
     static CONFIGURED: Once = Once::new();
-    let base = format!("t_routing_{}", process::id());
+    let base = dagz_testkit::site::base("t_routing");
     CONFIGURED.call_once(|| {
         management::put(&format!("/api/vhosts/{}", part(&base)), &json!({})).unwrap();
         let config = Config::from_uri(uri(&base));
@@ -33,9 +34,20 @@ fn in_a_test(name: &str, body: impl AsyncFnOnce(&Scope)) {
     let worker = guard.scope().worker();
     run(body(guard.scope()));
     drop(guard);
-    for vhost in [format!("{base}_{worker}")] {
-        drop(management::delete(&format!("/api/vhosts/{}", part(&vhost))));
-    }
+    let ours = [
+        worker.to_string(),
+        format!("{base}_{worker}"),
+        format!("{base}_rights_{worker}"),
+    ];
+    run(async {
+        let config = support::config(&base);
+        let project = dagz_core::Settings::current().unwrap().project();
+        for made in dagz_amqp::databases(&config, project).await.unwrap() {
+            if ours.iter().any(|name| name == made.name()) {
+                dagz_amqp::remove(&made).await.unwrap();
+            }
+        }
+    });
 }
 
 /// The test's address with this path in place of the vhost.
@@ -109,7 +121,7 @@ fn a_test_takes_what_it_needs() {
 
 #[test]
 fn a_test_may_do_what_the_user_may_in_the_base() {
-    in_a_test("rights", async |scope| {
+    in_a_test("rights", async |_| {
         let base = format!("{}_rights", base());
         management::put(&format!("/api/vhosts/{}", part(&base)), &json!({})).unwrap();
         let user = part(&uri("/").authority.userinfo.username);
@@ -124,9 +136,10 @@ fn a_test_may_do_what_the_user_may_in_the_base() {
         let refused = channel
             .queue_declare("other".into(), durable, Default::default())
             .await;
-        assert!(refused.unwrap_err().to_string().contains("ACCESS"), "it may do more");
-        for vhost in [base.clone(), format!("{base}_{}", scope.worker())] {
-            management::delete(&format!("/api/vhosts/{}", part(&vhost))).unwrap();
-        }
+        assert!(
+            refused.unwrap_err().to_string().contains("ACCESS"),
+            "it may do more"
+        );
+        management::delete(&format!("/api/vhosts/{}", part(&base))).unwrap();
     });
 }

@@ -2,65 +2,24 @@
 //!
 //! [`databases`] lists, [`remove`] deletes one unless somebody uses it, [`adopt`] takes one that the user made.
 
-use std::{
-    sync::Arc,
-    time::{Duration, SystemTime, UNIX_EPOCH},
-};
+use std::sync::Arc;
 
-use dagz_core::{DbConfig as _, Error, ErrorKind, Result, Settings, Worker};
+use dagz_core::{DbConfig as _, Error, ErrorKind, Result, Settings, driver};
 use serde_json::Value;
 
 use super::{
-    Look, Owner, Stamp, Start,
-    stamp::{self, ADOPTED},
+    Look, Owner, Start,
+    stamp::{self, Stamp},
 };
 use crate::{
-    Config, Driver,
-    login,
+    Config, Driver, login,
     management::part,
     reset::{Claim, Failure, Keeper},
     server::Server,
 };
 
 /// A vhost that dagz made for a project.
-#[derive(Clone, Debug)]
-pub struct Stamped {
-    config: Config,
-    vhost: String,
-    stamp: Stamp,
-}
-
-impl Stamped {
-    /// Its name.
-    pub fn name(&self) -> String {
-        self.vhost.clone()
-    }
-
-    /// The project it was made for.
-    pub fn project(&self) -> &str {
-        &self.stamp.project
-    }
-
-    /// The job it was made in.
-    pub fn job(&self) -> Option<&str> {
-        Some(self.stamp.job.as_str()).filter(|job| !job.is_empty())
-    }
-
-    /// The worker it belongs to.
-    pub fn worker(&self) -> Option<Worker> {
-        Some(Worker::new(self.stamp.worker))
-    }
-
-    /// The base vhost it stands for.
-    pub fn base(&self) -> Option<&str> {
-        Some(self.stamp.base.as_str()).filter(|base| !base.is_empty())
-    }
-
-    /// When it was made.
-    pub fn made(&self) -> Option<SystemTime> {
-        Some(UNIX_EPOCH + Duration::from_secs(self.stamp.made))
-    }
-}
+pub type Stamped = driver::Stamped<Config>;
 
 fn server_of(config: &Config) -> Arc<Server> {
     Arc::new(Server::new(
@@ -87,14 +46,12 @@ pub async fn databases(config: &Config, project: &str) -> Result<Vec<Stamped>> {
         .filter_map(|vhost| {
             let text = vhost["description"].as_str()?;
             let stamp: Stamp = serde_json::from_str(text).ok()?;
-            (stamp.project == project).then(|| Stamped {
-                config: config.clone(),
-                vhost: vhost["name"].as_str().unwrap_or_default().to_owned(),
-                stamp,
-            })
+            let name = vhost["name"].as_str().unwrap_or_default().to_owned();
+            (stamp.project == project)
+                .then(|| Stamped::new(config.clone(), project, name, Some(&stamp)))
         })
         .collect();
-    found.sort_by(|one, other| one.vhost.cmp(&other.vhost));
+    found.sort_by(|one, other| one.name().cmp(other.name()));
     Ok(found)
 }
 
@@ -103,29 +60,23 @@ pub async fn databases(config: &Config, project: &str) -> Result<Vec<Stamped>> {
 /// # Errors
 /// [`ErrorKind::InUse`] where a run uses it, [`ErrorKind::Refused`] where it is not the project's any more.
 pub async fn remove(database: &Stamped) -> Result<()> {
-    let Stamped {
-        config,
-        vhost,
-        stamp,
-    } = database;
+    let (config, vhost) = (database.at(), database.name());
     let server = server_of(config);
     let look = Look::at(&server, vhost, None).await?;
-    match look.owner(&stamp.project) {
-        Owner::Vacant => return Ok(()),
-        owner if owner.is_ours() => {}
-        owner => return Err(owner.refusal("delete", vhost)),
+    match look.owner(database.project()) {
+        None => return Ok(()),
+        Some(owner) if owner.is_ours() => {}
+        Some(owner) => return Err(stamp::refusal(&owner, "delete", vhost)),
     }
     let mut keeper = Keeper::open(&server, vhost, "clean").await?;
     let claimed = keeper.claim("a clean-up", config.lock_timeout).await;
     claimed.map_err(Failure::into_error)?;
-    delete(&server, vhost, &look.users).await
+    delete(&server, vhost).await
 }
 
 /// Deletes the vhost and its users. Whoever calls has made sure that it is dagz's, and holds it.
-pub(super) async fn delete(server: &Server, vhost: &str, users: &[String]) -> Result<()> {
-    for user in users {
-        login::remove(server, user).await?;
-    }
+pub(super) async fn delete(server: &Server, vhost: &str) -> Result<()> {
+    login::remove_all(server, vhost).await?;
     for path in [
         format!("/api/vhosts/{}", part(vhost)),
         super::start_path(vhost),
@@ -148,19 +99,19 @@ pub(super) async fn delete(server: &Server, vhost: &str, users: &[String]) -> Re
 /// [`ErrorKind::Refused`] where it belongs to another project, [`ErrorKind::InvalidName`] where it is no worker's
 /// name, [`ErrorKind::WorkerInit`] where it does not exist.
 pub async fn adopt(config: &Config, vhost: &str) -> Result<()> {
-    let Some(worker) = Driver::new(config.clone()).worker_of(vhost) else {
+    if Driver::new(config.clone()).worker_of(vhost).is_none() {
         return Err(Error::new(
             ErrorKind::InvalidName,
             format!("cannot adopt vhost `{vhost}`: it is not named as a worker's"),
         ));
-    };
+    }
     let project = Settings::current()?.project().to_owned();
     let server = server_of(config);
     let look = Look::at(&server, vhost, None).await?;
     match look.owner(&project) {
-        Owner::Ours(_) => return Ok(()),
-        Owner::HalfMade | Owner::Unstamped => {}
-        Owner::Vacant => {
+        Some(Owner::Ours(_)) => return Ok(()),
+        Some(Owner::HalfMade | Owner::Moved(_) | Owner::Unstamped) => {}
+        None => {
             return Err(Error::new(
                 ErrorKind::WorkerInit,
                 format!(
@@ -169,7 +120,7 @@ pub async fn adopt(config: &Config, vhost: &str) -> Result<()> {
                 ),
             ));
         }
-        owner => return Err(owner.refusal("adopt", vhost)),
+        Some(owner) => return Err(stamp::refusal(&owner, "adopt", vhost)),
     }
     let mut keeper = Keeper::open(&server, vhost, "adopt").await?;
     keeper.declare_own().await.map_err(Failure::into_error)?;
@@ -182,7 +133,7 @@ pub async fn adopt(config: &Config, vhost: &str) -> Result<()> {
     }
     let start = Start::read(&server, vhost).await?;
     start.save(&server, vhost).await?;
-    let stamp = Stamp::bare(&project, worker.number(), &super::nonce());
-    let stamp = stamp.finished(ADOPTED, &start.id);
+    let mut stamp = stamp::adopted(&project, vhost, &super::nonce()).complete();
+    stamp.more.start = start.id;
     stamp::write(&server, vhost, &stamp, None).await
 }

@@ -1,149 +1,88 @@
 //! The stamp: the mark, on the broker, that a vhost is dagz's, and for which project.
 //!
-//! It is the vhost's description, so that it goes with the vhost. Nothing is removed from a vhost, and no vhost
-//! is deleted, unless [`owner`] says that it is dagz's.
+//! It is the core's JSON as the vhost's description, so that it goes with the vhost. Nothing is removed from a
+//! vhost, and no vhost is deleted, unless [`owner`] says that it is [`Owner::Ours`] or [`Owner::HalfMade`].
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
-use dagz_core::{Error, ErrorKind, Result, Target};
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    driver::{self, Role},
+};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::{management::part, server::Server};
 
-/// The version of the stamp's format.
-const FORMAT: u64 = 1;
-
-/// The source of a vhost that a user handed over.
+/// The fingerprint of a vhost that a user handed over.
 pub(crate) const ADOPTED: &str = "adopted";
 
-/// What the stamp of a vhost says.
+/// Stands for the format of a stamp that nobody can read.
+const UNREADABLE: u32 = 0;
+
+/// What the stamp of a vhost says beside what all stamps say. The fingerprint is that of what it was copied from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Stamp {
-    /// The format.
-    dagz: u64,
-    pub(crate) project: String,
-    pub(crate) job: String,
-    pub(crate) worker: u32,
-    pub(crate) base: String,
-    /// Whether it was made to its end.
-    pub(crate) ready: bool,
+pub(crate) struct Vhost {
     /// Tells this making of it from others.
     pub(crate) nonce: String,
-    /// What it was copied from.
-    pub(crate) source: String,
     /// Which start state was recorded for it.
     pub(crate) start: String,
-    /// Seconds since the epoch.
-    pub(crate) made: u64,
 }
 
-impl Stamp {
-    /// The stamp of a vhost that is being made for `target`'s job.
-    pub(crate) fn new(target: &Target, nonce: &str) -> Self {
-        Self {
-            job: target.job().to_owned(),
-            base: target.base().to_owned(),
-            ..Self::bare(target.project(), target.worker().number(), nonce)
-        }
-    }
+pub(crate) type Stamp = driver::Stamp<Vhost>;
+pub(crate) type Owner = driver::Owner<Vhost>;
 
-    /// One of no job and no base.
-    pub(crate) fn bare(project: &str, worker: u32, nonce: &str) -> Self {
-        Self {
-            dagz: FORMAT,
-            project: project.to_owned(),
-            job: String::new(),
-            worker,
-            base: String::new(),
-            ready: false,
-            nonce: nonce.to_owned(),
-            source: String::new(),
-            start: String::new(),
-            made: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |elapsed| elapsed.as_secs()),
-        }
-    }
+/// The stamp of a vhost that is being made for `target`'s job, from what `fingerprint` stands for.
+pub(crate) fn stamp(target: &Target, fingerprint: &str, nonce: &str) -> Stamp {
+    Stamp::new(target, Role::Worker, fingerprint, more(nonce))
+}
 
-    /// The same, of a vhost that is complete.
-    #[must_use]
-    pub(crate) fn finished(mut self, source: &str, start: &str) -> Self {
-        self.ready = true;
-        source.clone_into(&mut self.source);
-        start.clone_into(&mut self.start);
-        self
-    }
+/// That of a vhost which its user made.
+pub(crate) fn adopted(project: &str, vhost: &str, nonce: &str) -> Stamp {
+    let mut stamp = Stamp::bare(project, vhost, more(nonce));
+    ADOPTED.clone_into(&mut stamp.fingerprint);
+    stamp
+}
 
-    pub(crate) fn to_json(&self) -> String {
-        serde_json::to_string(self).unwrap_or_default()
+fn more(nonce: &str) -> Vhost {
+    Vhost {
+        nonce: nonce.to_owned(),
+        start: String::new(),
     }
 }
 
-/// Whose a vhost is, as far as the broker can prove it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Owner {
-    /// Made, or adopted, by dagz for this project.
-    Ours(Box<Stamp>),
-    /// Made by dagz for this project, which did not come to the end of it.
-    HalfMade,
-    /// Made by dagz for another project.
-    Foreign(String),
-    /// Carries a stamp of a later dagz, or one that nobody can read.
-    Later,
-    /// Nothing says that dagz may touch it.
-    Unstamped,
-    /// There is none.
-    Vacant,
-}
-
-/// Whose the vhost is of which the management API says this, in the eyes of `project`.
-pub(crate) fn owner(project: &str, vhost: Option<&Value>) -> Owner {
-    let Some(vhost) = vhost else {
-        return Owner::Vacant;
-    };
+/// Whose the vhost is of which the management API says this, in the eyes of `project`; `None` where there is none.
+pub(crate) fn owner(project: &str, vhost: Option<&Value>) -> Option<Owner> {
+    let vhost = vhost?;
     let text = vhost["description"].as_str().unwrap_or_default();
     let told: Value = serde_json::from_str(text).unwrap_or_default();
-    match told.get("dagz").map(Value::as_u64) {
-        None => return Owner::Unstamped,
-        Some(Some(FORMAT)) => {}
-        Some(_) => return Owner::Later,
+    if told.get("dagz").is_none() {
+        return Some(Owner::Unstamped);
     }
-    match serde_json::from_value::<Stamp>(told) {
-        Ok(stamp) if stamp.project != project => Owner::Foreign(stamp.project),
-        Ok(stamp) if stamp.ready => Owner::Ours(Box::new(stamp)),
-        Ok(_) => Owner::HalfMade,
-        Err(_) => Owner::Later,
-    }
+    let name = vhost["name"].as_str().unwrap_or_default();
+    let owner = Owner::of(project, text, |stamp| stamp.name == name);
+    Some(owner.unwrap_or(Owner::Later(UNREADABLE)))
 }
 
-impl Owner {
-    /// Whether dagz may delete it.
-    pub(crate) fn is_ours(&self) -> bool {
-        matches!(self, Self::Ours(_) | Self::HalfMade)
-    }
-
-    /// The error for not doing `what` to `vhost`.
-    pub(crate) fn refusal(&self, what: &str, vhost: &str) -> Error {
-        let why = match self {
-            Self::Ours(_) | Self::HalfMade | Self::Vacant => {
-                "it is not complete; run the test again".to_owned()
-            }
-            Self::Foreign(project) => format!(
-                "it belongs to dagz project `{project}`; set `DAGZ_PROJECT` to that if it is this very project, or have the other's removed (`dagz::amqp::remove`)"
-            ),
-            Self::Later => {
-                "its stamp is not of this version of dagz; update dagz, or remove the vhost's description".to_owned()
-            }
-            Self::Unstamped => format!(
-                "dagz did not create it; delete it (`rabbitmqctl delete_vhost {vhost}`), or hand it over, with all that is in it, by `dagz::amqp::adopt`"
-            ),
-        };
-        Error::new(
-            ErrorKind::Refused,
-            format!("refusing to {what} vhost `{vhost}`: {why}"),
-        )
-    }
+/// The error for not doing `what` to `vhost`.
+pub(crate) fn refusal(owner: &Owner, what: &str, vhost: &str) -> Error {
+    let adopt = format!(
+        "delete it (`rabbitmqctl delete_vhost {vhost}`), or hand it over, with all that is in it, by `dagz::amqp::adopt`"
+    );
+    let why = match owner {
+        Owner::Ours(_) | Owner::HalfMade => "it is not complete; run the test again".to_owned(),
+        Owner::Foreign(project) => format!(
+            "it belongs to dagz project `{project}`; set `DAGZ_PROJECT` to that if it is this very project, or have the other's removed (`dagz::amqp::remove`)"
+        ),
+        Owner::Moved(stamped) => format!("its stamp is that of `{stamped}`; {adopt}"),
+        Owner::Later(_) => {
+            "its stamp is not of this version of dagz; update dagz, or remove the vhost's description"
+                .to_owned()
+        }
+        Owner::Unstamped => format!("dagz did not create it; {adopt}"),
+    };
+    Error::new(
+        ErrorKind::Refused,
+        format!("refusing to {what} vhost `{vhost}`: {why}"),
+    )
 }
 
 /// Writes the stamp, and makes the vhost if there is none, with queues of `kind` where nothing else is said.
@@ -171,26 +110,35 @@ mod tests {
 
     #[test]
     fn only_a_stamp_of_this_project_counts() {
-        let of = |text: &str| owner("shop-1", Some(&json!({"description": text})));
-        let ready = Stamp::bare("shop-1", 3, "n").finished("s", "t");
-        assert_eq!(of(&ready.to_json()), Owner::Ours(Box::new(ready.clone())));
-        assert_eq!(of(&Stamp::bare("shop-1", 3, "n").to_json()), Owner::HalfMade);
-        let foreign = Stamp::bare("shop-2", 3, "n").to_json();
-        assert_eq!(of(&foreign), Owner::Foreign("shop-2".into()));
-        let later = Stamp { dagz: 2, ..ready }.to_json();
-        for text in [&later, r#"{"dagz":1}"#, r#"{"dagz":"x"}"#] {
-            assert_eq!(of(text), Owner::Later);
+        let of = |text: &str| {
+            let vhost = json!({"name": "v_jw03", "description": text});
+            owner("shop-1", Some(&vhost))
+        };
+        let ready = adopted("shop-1", "v_jw03", "n").complete();
+        let text = ready.to_json();
+        assert_eq!(of(&text), Some(Owner::Ours(Box::new(ready))));
+        let half = adopted("shop-1", "v_jw03", "n").to_json();
+        assert_eq!(of(&half), Some(Owner::HalfMade));
+        let foreign = adopted("shop-2", "v_jw03", "n").to_json();
+        assert_eq!(of(&foreign), Some(Owner::Foreign("shop-2".into())));
+        let moved = adopted("shop-1", "v_jw04", "n").to_json();
+        assert_eq!(of(&moved), Some(Owner::Moved("v_jw04".into())));
+        let later = half.replace("\"dagz\":1", "\"dagz\":2");
+        assert_eq!(of(&later), Some(Owner::Later(2)));
+        for text in [r#"{"dagz":1}"#, r#"{"dagz":"x"}"#] {
+            assert_eq!(of(text), Some(Owner::Later(UNREADABLE)), "{text}");
         }
         for text in ["", "my vhost", "{}", "3"] {
-            assert_eq!(of(text), Owner::Unstamped, "{text}");
+            assert_eq!(of(text), Some(Owner::Unstamped), "{text}");
         }
-        assert_eq!(owner("shop-1", None), Owner::Vacant);
-        assert_eq!(owner("shop-1", Some(&json!({"name": "v"}))), Owner::Unstamped);
+        assert_eq!(owner("shop-1", None), None);
+        let bare = json!({"name": "v"});
+        assert_eq!(owner("shop-1", Some(&bare)), Some(Owner::Unstamped));
     }
 
     #[test]
     fn refusals_say_what_to_do() {
-        let told = |owner: Owner| owner.refusal("reset", "orders_jw03").to_string();
+        let told = |owner: Owner| refusal(&owner, "reset", "orders_jw03").to_string();
         assert_eq!(
             told(Owner::Unstamped),
             "refusing to reset vhost `orders_jw03`: dagz did not create it; delete it (`rabbitmqctl delete_vhost orders_jw03`), or hand it over, with all that is in it, by `dagz::amqp::adopt`"

@@ -27,13 +27,7 @@ use lapin::{
 };
 
 use super::{Failure, sweep::Found};
-use crate::{
-    error::Cause,
-    login::Login,
-    management::part,
-    provision::Start,
-    server::Server,
-};
+use crate::{error::Cause, login::Login, management::part, provision::Start, server::Server};
 
 /// The queue whose exclusive consumer has the vhost.
 pub(crate) const LEASE: &str = "dagz.lease";
@@ -168,12 +162,8 @@ impl Keeper {
         let take = BasicGetOptions { no_ack: true };
         // The channel does one after the other, and nothing once something failed.
         let (lease, mark) = futures_util::future::join(
-            self.channel.basic_consume(
-                LEASE.into(),
-                tag(holder),
-                exclusive,
-                FieldTable::default(),
-            ),
+            self.channel
+                .basic_consume(LEASE.into(), tag(holder), exclusive, FieldTable::default()),
             self.channel.basic_get(MARK.into(), take),
         )
         .await;

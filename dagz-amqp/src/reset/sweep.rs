@@ -13,9 +13,9 @@ use futures_util::future::join_all;
 use lapin::{
     Channel, ExchangeKind,
     options::{
-        BasicGetOptions, BasicNackOptions, ExchangeBindOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
-        ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions,
-        QueuePurgeOptions,
+        BasicGetOptions, BasicNackOptions, ExchangeBindOptions, ExchangeDeclareOptions,
+        ExchangeDeleteOptions, ExchangeUnbindOptions, QueueBindOptions, QueueDeclareOptions,
+        QueueDeleteOptions, QueuePurgeOptions,
     },
     types::{AMQPValue, FieldTable},
 };
@@ -115,11 +115,7 @@ impl Keeper {
     }
 
     /// Brings the vhost to `start`.
-    pub(super) async fn sweep(
-        &mut self,
-        target: &Target,
-        start: &Start,
-    ) -> Result<Sweep, Failure> {
+    pub(super) async fn sweep(&mut self, target: &Target, start: &Start) -> Result<Sweep, Failure> {
         let topology = &start.topology;
         let passes = 1 + usize::from(topology.has_dead_letters());
         let mut renew = topology.has_streams();
@@ -267,10 +263,7 @@ enum Drained {
 }
 
 /// How many messages there are in which queue, and whether that leaves something open. They are given back.
-async fn peek(
-    channel: &Channel,
-    topology: &Topology,
-) -> lapin::Result<(Vec<(String, u32)>, bool)> {
+async fn peek(channel: &Channel, topology: &Topology) -> lapin::Result<(Vec<(String, u32)>, bool)> {
     let names = topology.queues.iter();
     let (getable, others): (Vec<_>, Vec<_>) = names.partition(|(_, queue)| queue.can_get());
     let gets = getable
@@ -451,12 +444,24 @@ async fn bind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
     if binding.to_queue() {
         let options = QueueBindOptions::default();
         channel
-            .queue_bind(destination.into(), source.into(), key.into(), options, arguments)
+            .queue_bind(
+                destination.into(),
+                source.into(),
+                key.into(),
+                options,
+                arguments,
+            )
             .await
     } else {
         let options = ExchangeBindOptions::default();
         channel
-            .exchange_bind(destination.into(), source.into(), key.into(), options, arguments)
+            .exchange_bind(
+                destination.into(),
+                source.into(),
+                key.into(),
+                options,
+                arguments,
+            )
             .await
     }
 }
@@ -472,7 +477,13 @@ async fn unbind(channel: &Channel, binding: &Binding) -> lapin::Result<()> {
     } else {
         let options = ExchangeUnbindOptions::default();
         channel
-            .exchange_unbind(destination.into(), source.into(), key.into(), options, arguments)
+            .exchange_unbind(
+                destination.into(),
+                source.into(),
+                key.into(),
+                options,
+                arguments,
+            )
             .await
     }
 }

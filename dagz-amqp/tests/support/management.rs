@@ -48,7 +48,10 @@ pub(crate) fn delete(path: &str) -> Result<()> {
 
 fn request(method: &str, path: &str, body: Option<&Value>) -> Result<String> {
     let url = Url::parse(&url()?)?;
-    let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(15_672));
+    let (host, port) = (
+        url.host_str().unwrap_or_default(),
+        url.port().unwrap_or(15_672),
+    );
     let credentials = format!("{}:{}", url.username(), url.password().unwrap_or_default());
     let body = body.map(Value::to_string).unwrap_or_default();
     let mut stream = TcpStream::connect((host, port))?;
@@ -63,7 +66,11 @@ fn request(method: &str, path: &str, body: Option<&Value>) -> Result<String> {
     stream.read_to_string(&mut answer)?;
     let (head, text) = answer.split_once("\r\n\r\n").context("no answer")?;
     let status = head.lines().next().unwrap_or_default();
-    if status.split(' ').nth(1).is_none_or(|code| !code.starts_with('2')) {
+    if status
+        .split(' ')
+        .nth(1)
+        .is_none_or(|code| !code.starts_with('2'))
+    {
         bail!("{method} {path}: {status} {text}");
     }
     Ok(text.to_owned())

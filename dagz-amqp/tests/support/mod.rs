@@ -2,8 +2,6 @@
 //!
 //! Tests drive a [`Driver`] of their own through [`Site`], since a process has only one configured.
 
-#![expect(dead_code, reason = "each test binary uses a part of it")]
-
 pub(crate) mod management;
 
 use std::{env, process, sync::Once};
@@ -24,7 +22,9 @@ use serde_json::{Value, json};
 /// The broker to test against.
 pub(crate) fn url() -> String {
     env::var("DAGZ_TEST_AMQP_URL").unwrap_or_else(|_| {
-        panic!("`DAGZ_TEST_AMQP_URL` is not set: start a server by `cargo xtask services up rabbitmq`")
+        panic!(
+            "`DAGZ_TEST_AMQP_URL` is not set: start a server by `cargo xtask services up rabbitmq`"
+        )
     })
 }
 
@@ -138,7 +138,11 @@ pub(crate) fn definitions(vhost: &str) -> Value {
     let mut kept = serde_json::Map::new();
     for key in ["queues", "exchanges", "bindings", "policies", "parameters"] {
         let mut list = told[key].take().as_array().cloned().unwrap_or_default();
-        list.retain(|one| !one["name"].as_str().is_some_and(|name| name.starts_with("dagz.")));
+        list.retain(|one| {
+            !one["name"]
+                .as_str()
+                .is_some_and(|name| name.starts_with("dagz."))
+        });
         for one in &mut list {
             if let Some(one) = one.as_object_mut() {
                 one.remove("vhost");
@@ -241,16 +245,18 @@ impl Site {
 impl Drop for Site {
     fn drop(&mut self) {
         drop(self.scope.take());
-        for vhost in [self.target.name(), &self.base] {
-            let users = management::get(&format!("/api/vhosts/{}/permissions", part(vhost)));
-            let users = users.unwrap_or_default();
-            for user in users.as_array().into_iter().flatten() {
-                let user = user["user"].as_str().unwrap_or_default();
-                if user.starts_with("dagz.") {
-                    drop(management::delete(&format!("/api/users/{}", part(user))));
-                }
+        let users = management::get("/api/users").unwrap_or_default();
+        for user in users.as_array().into_iter().flatten() {
+            let user = user["name"].as_str().unwrap_or_default();
+            if user.starts_with(&format!("dagz.{}.", self.target.name())) {
+                drop(management::delete(&format!("/api/users/{}", part(user))));
             }
-            drop(management::delete(&format!("/api/vhosts/{}", part(vhost))));
+        }
+        let name = part(self.target.name());
+        let start = format!("/api/global-parameters/dagz%2Estart%2E{name}");
+        drop(management::delete(&start));
+        for vhost in [name, part(&self.base)] {
+            drop(management::delete(&format!("/api/vhosts/{vhost}")));
         }
     }
 }
@@ -278,6 +284,8 @@ pub(crate) fn at_site(
     run(async {
         body(&mut site).await;
         site.driver.release(&site.target).await;
+        // Waits for what that began.
+        drop(site.driver.reset(&site.target).await);
     });
 }
 
