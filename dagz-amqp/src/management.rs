@@ -291,6 +291,14 @@ impl Trouble {
         }
     }
 
+    /// Whether the server failed at its own part.
+    pub(crate) fn is_broken(&self) -> bool {
+        matches!(
+            self.what,
+            What::Refused(StatusCode::INTERNAL_SERVER_ERROR, _)
+        )
+    }
+
     /// Whether it was asked for something that cannot be.
     pub(crate) fn is_refused(&self) -> bool {
         matches!(

@@ -5,10 +5,12 @@
 //! test finds that mark, one round trip proves that the vhost is as it was seen, since nobody has had credentials
 //! for it: so [`prepare`] undoes what is known to differ, and nothing else. Where it does not find it, as in a new
 //! process, it does all of that itself. `reset/keeper.rs` has the connection, the lease and the mark,
-//! `reset/sweep.rs` looks and undoes, `reset/settings.rs` does what only the management API can.
+//! `reset/sweep.rs` looks and undoes, by the commands of `reset/step.rs`; `reset/settings.rs` does what only the
+//! management API can.
 
 mod keeper;
 mod settings;
+mod step;
 mod sweep;
 
 use std::time::Instant;

@@ -124,11 +124,29 @@ impl Server {
     /// The definitions of `vhost`.
     pub(crate) async fn definitions(&self, vhost: &str) -> Result<Option<Value>> {
         let path = format!("/api/definitions/{}", part(vhost));
-        self.management.get(&path).await.map_err(|trouble| {
+        let told = match self.management.get(&path).await {
+            // RabbitMQ 4 puts the name into a header as it is, which fails where it is not ASCII.
+            Err(trouble) if trouble.is_broken() => {
+                let all = self.management.get("/api/definitions").await;
+                all.map(|all| all.map(|all| of_vhost(all, vhost)))
+            }
+            told => told,
+        };
+        told.map_err(|trouble| {
             let doing = format!("read the definitions of vhost `{vhost}`");
             trouble.into_error(ErrorKind::WorkerInit, &doing)
         })
     }
+}
+
+/// Of the definitions of a whole broker those of `vhost`.
+fn of_vhost(mut all: Value, vhost: &str) -> Value {
+    for list in all.as_object_mut().into_iter().flatten() {
+        if let Value::Array(list) = list.1 {
+            list.retain(|one| one["vhost"] == vhost);
+        }
+    }
+    all
 }
 
 /// Opens a connection by `uri`, driven by the current runtime.
