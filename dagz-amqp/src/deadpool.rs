@@ -42,12 +42,14 @@ fn with(config: &Config, url: String) -> Config {
 ///
 /// ```no_run
 /// use dagz_amqp::{RerouteExt, deadpool::guard};
-/// use deadpool_lapin::{Manager, Pool};
+/// use deadpool_lapin::{Config, Pool, Runtime};
 /// use lapin::{ConnectionProperties, uri::AMQPUri};
 ///
 /// # async fn pool(uri: AMQPUri) -> Result<Pool, Box<dyn std::error::Error>> {
 /// let uri = uri.reroute().await?;
-/// let pool = Pool::builder(Manager::new(uri.to_string(), ConnectionProperties::default()))
+/// let config = Config { url: Some(uri.to_string()), ..Config::default() };
+/// let pool = config
+///     .builder(ConnectionProperties::default, Runtime::Tokio1)?
 ///     .pre_recycle(guard(&uri))
 ///     .post_create(guard(&uri))
 ///     .build()?;

@@ -9,7 +9,7 @@ use std::sync::Once;
 
 use dagz_amqp::{Config, RerouteExt as _, deadpool::guard};
 use dagz_core::Scope;
-use deadpool_lapin::{Manager, Pool};
+use deadpool_lapin::Runtime;
 use lapin::ConnectionProperties;
 use serde_json::json;
 use support::{
@@ -40,7 +40,10 @@ fn a_pool_is_of_the_workers_vhost() {
             ..deadpool_lapin::Config::default()
         };
         for config in [config.reroute().await, config.reroute_blocking()] {
-            let pool = config.unwrap().create_pool(None).unwrap();
+            let pool = config
+                .unwrap()
+                .create_pool(ConnectionProperties::default, Runtime::Tokio1)
+                .unwrap();
             let connection = pool.get().await.unwrap();
             assert_eq!(connection.status().vhost().as_str(), expected);
         }
@@ -54,11 +57,15 @@ fn a_pool_of_another_worker_says_so() {
     run(async {
         let mut own = uri(&base).reroute().await.unwrap();
         let pool = |uri: &lapin::uri::AMQPUri, guarded: &lapin::uri::AMQPUri| {
-            let manager = Manager::new(uri.to_string(), ConnectionProperties::default());
-            let pool = Pool::builder(manager).post_create(guard(guarded));
+            let config = deadpool_lapin::Config {
+                url: Some(uri.to_string()),
+                ..deadpool_lapin::Config::default()
+            };
+            let pool = config.builder(ConnectionProperties::default, Runtime::Tokio1);
+            let pool = pool.unwrap().post_create(guard(guarded));
             pool.pre_recycle(guard(guarded)).build().unwrap()
         };
-        pool(&own, &own).get().await.unwrap();
+        drop(pool(&own, &own).get().await.unwrap());
         let same = own.clone();
         own.vhost = format!("{base}_jw97");
         let error = pool(&same, &own).get().await.err().unwrap().to_string();
