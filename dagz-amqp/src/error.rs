@@ -85,6 +85,17 @@ pub(crate) fn silent(to: Destination, waited: Duration) -> Error {
     )
 }
 
+/// The error for a connection that broke off as soon as it was opened.
+pub(crate) fn closing(vhost: &str, endpoint: impl Display, error: lapin::Error) -> Error {
+    Error::new(
+        ErrorKind::InUse,
+        format!(
+            "vhost `{vhost}` at `{endpoint}` was closed while it was opened: is another run making it anew?"
+        ),
+    )
+    .with_source(error)
+}
+
 /// The error for a command that failed: `message` says what it was for.
 pub(crate) fn command(message: impl Display, error: lapin::Error) -> Error {
     let kind = match Cause::of(&error) {
@@ -109,11 +120,13 @@ pub(crate) enum Cause {
     Other,
 }
 
-/// Whether a vhost lets nobody in: it is not there, is being made or deleted, or the user has no rights in it.
+/// Whether a vhost lets nobody in: it is not there, is being made or deleted, or the
+/// user has no rights in it.
 pub(crate) fn is_closed(error: &Error) -> bool {
     let source = std::error::Error::source(error);
     let native = source.and_then(|source| source.downcast_ref::<lapin::Error>());
-    matches!(native.map(Cause::of), Some(Cause::NotAllowed | Cause::Down))
+    error.kind() == ErrorKind::InUse
+        || matches!(native.map(Cause::of), Some(Cause::NotAllowed | Cause::Down))
 }
 
 impl Cause {

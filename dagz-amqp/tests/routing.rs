@@ -29,25 +29,10 @@ fn base() -> String {
 }
 
 fn in_a_test(name: &str, body: impl AsyncFnOnce(&Scope)) {
-    let base = base();
+    base();
     let guard = Scope::builder(name).enter().unwrap();
-    let worker = guard.scope().worker();
+    // The vhosts stay for the next run.
     run(body(guard.scope()));
-    drop(guard);
-    let ours = [
-        worker.to_string(),
-        format!("{base}_{worker}"),
-        format!("{base}_rights_{worker}"),
-    ];
-    run(async {
-        let config = support::config(&base);
-        let project = dagz_core::Settings::current().unwrap().project();
-        for made in dagz_amqp::databases(&config, project).await.unwrap() {
-            if ours.iter().any(|name| name == made.name()) {
-                dagz_amqp::remove(&made).await.unwrap();
-            }
-        }
-    });
 }
 
 /// The test's address with this path in place of the vhost.

@@ -27,7 +27,13 @@ use lapin::{
 };
 
 use super::{Failure, sweep::Found};
-use crate::{error::Cause, login::Login, management::part, provision::Start, server::Server};
+use crate::{
+    error::{self, Cause},
+    login::Login,
+    management::part,
+    provision::Start,
+    server::Server,
+};
 
 /// The queue whose exclusive consumer has the vhost.
 pub(crate) const LEASE: &str = "dagz.lease";
@@ -82,9 +88,7 @@ impl Keeper {
     pub(crate) async fn open(server: &Arc<Server>, vhost: &str, purpose: &str) -> Result<Self> {
         let connection = server.connect(vhost, &format!("dagz {purpose}")).await?;
         let opened = connection.create_channel().await;
-        let channel = opened.map_err(|error| {
-            crate::error::command(format!("cannot open a channel in vhost `{vhost}`"), error)
-        })?;
+        let channel = opened.map_err(|error| error::closing(vhost, server.shown(), error))?;
         let keeper = Self {
             server: Arc::clone(server),
             vhost: vhost.to_owned(),
@@ -97,8 +101,10 @@ impl Keeper {
             next: None,
             found: None,
         };
-        keeper.confirm().await.map_err(Failure::into_error)?;
-        Ok(keeper)
+        match keeper.confirm().await {
+            Ok(()) => Ok(keeper),
+            Err(error) => Err(error::closing(vhost, server.shown(), error)),
+        }
     }
 
     /// Remembers what the vhost is like at the start of each test.
@@ -254,7 +260,10 @@ impl Keeper {
     pub(super) async fn reopen(&mut self) -> Result<(), Failure> {
         self.lease = None;
         self.channel = self.second_channel().await?;
-        self.confirm().await
+        self.confirm().await.map_err(|error| {
+            let message = format!("cannot publish in vhost `{}`", self.vhost);
+            Failure::of(&message, error)
+        })
     }
 
     /// The channel for everything but the lease. Whoever has seen it fail calls [`respare`](Self::respare).
@@ -278,12 +287,9 @@ impl Keeper {
         })
     }
 
-    async fn confirm(&self) -> Result<(), Failure> {
-        let confirm = self.channel.confirm_select(ConfirmSelectOptions::default());
-        confirm.await.map_err(|error| {
-            let message = format!("cannot publish in vhost `{}`", self.vhost);
-            Failure::of(&message, error)
-        })
+    async fn confirm(&self) -> lapin::Result<()> {
+        let options = ConfirmSelectOptions::default();
+        self.channel.confirm_select(options).await
     }
 
     /// What failed, with a channel for whatever comes next.
