@@ -30,6 +30,14 @@ const PORT: u16 = 15_672;
 /// How long one request may take: making a vhost on a busy server takes a second at times.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// What is waited between attempts where the server fails at its own part, as RabbitMQ 4 does where a vhost or a
+/// user goes away while it makes a list. All that is asked here may be asked twice.
+const PAUSES: [Duration; 3] = [
+    Duration::from_millis(5),
+    Duration::from_millis(25),
+    Duration::from_millis(100),
+];
+
 type Sender = SendRequest<Full<Bytes>>;
 
 /// Where the management API is, and who asks.
@@ -166,7 +174,17 @@ impl Management {
         path: &str,
         body: Option<Value>,
     ) -> Result<Bytes, Trouble> {
-        let answered = tokio::time::timeout(PATIENCE, self.exchange(method, path, body)).await;
+        let repeated = async {
+            for pause in PAUSES {
+                let answer = self.exchange(method.clone(), path, body.clone()).await;
+                match answer {
+                    Err(trouble) if trouble.is_broken() => tokio::time::sleep(pause).await,
+                    answer => return answer,
+                }
+            }
+            self.exchange(method, path, body).await
+        };
+        let answered = tokio::time::timeout(PATIENCE, repeated).await;
         answered.unwrap_or_else(|_| Err(self.trouble(What::Silent)))
     }
 
@@ -292,7 +310,7 @@ impl Trouble {
     }
 
     /// Whether the server failed at its own part.
-    pub(crate) fn is_broken(&self) -> bool {
+    fn is_broken(&self) -> bool {
         matches!(
             self.what,
             What::Refused(StatusCode::INTERNAL_SERVER_ERROR, _)

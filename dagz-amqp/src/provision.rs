@@ -180,13 +180,21 @@ pub(crate) async fn keeper(driver: &Driver, target: &Target) -> Result<Keeper> {
     if !error::is_closed(&error) {
         return Err(error);
     }
-    // It may not be there: the broker has lost its data since `worker_init`, or somebody deleted it.
-    let look = Look::at(&server, target.name(), None).await?;
-    match look.owner(target.project()) {
-        None => make(driver, target).await,
-        Some(owner) if owner.is_ours() => Err(error),
-        Some(owner) => Err(refusal(&owner, "reset", target.name())),
+    // It may not be there: the broker has lost its data since `worker_init`, or somebody deleted it. Or another run
+    // is making it anew just now.
+    for pause in (0..TRIES).map(|n| Duration::from_millis(1 << n)) {
+        let look = Look::at(&server, target.name(), None).await?;
+        match look.owner(target.project()) {
+            None => return make(driver, target).await,
+            Some(owner) if owner.is_ours() => {}
+            Some(owner) => return Err(refusal(&owner, "reset", target.name())),
+        }
+        if let Some(keeper) = enter(&server, target).await? {
+            return Ok(keeper);
+        }
+        tokio::time::sleep(pause).await;
     }
+    Err(error)
 }
 
 async fn open(server: &Arc<Server>, target: &Target) -> Result<Keeper> {

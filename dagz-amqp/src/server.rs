@@ -123,14 +123,13 @@ impl Server {
 
     /// The definitions of `vhost`.
     pub(crate) async fn definitions(&self, vhost: &str) -> Result<Option<Value>> {
-        let path = format!("/api/definitions/{}", part(vhost));
-        let told = match self.management.get(&path).await {
-            // RabbitMQ 4 puts the name into a header as it is, which fails where it is not ASCII.
-            Err(trouble) if trouble.is_broken() => {
-                let all = self.management.get("/api/definitions").await;
-                all.map(|all| all.map(|all| of_vhost(all, vhost)))
-            }
-            told => told,
+        let told = if vhost.is_ascii() {
+            let path = format!("/api/definitions/{}", part(vhost));
+            self.management.get(&path).await
+        } else {
+            // RabbitMQ 4 puts the name into a header as it is, and fails.
+            let all = self.management.get("/api/definitions").await;
+            all.map(|all| all.map(|all| of_vhost(all, vhost)))
         };
         told.map_err(|trouble| {
             let doing = format!("read the definitions of vhost `{vhost}`");
