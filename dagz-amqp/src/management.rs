@@ -303,7 +303,7 @@ impl Trouble {
     pub(crate) fn is_absent(&self) -> bool {
         match &self.what {
             What::Refused(status, reason) => {
-                *status == StatusCode::NOT_FOUND || reason == "vhost_not_found"
+                *status == StatusCode::NOT_FOUND || reason.ends_with("not_found")
             }
             _ => false,
         }

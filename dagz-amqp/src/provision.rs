@@ -246,7 +246,14 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
                     None => Ok(Claim::Missing),
                 };
                 match claimed {
-                    Ok(_) => cleanup::delete(&server, vhost).await?,
+                    Ok(_) => {
+                        // Two deletions at once, and the broker fails at one of them.
+                        let deleted = cleanup::delete(&server, vhost).await;
+                        if deleted.is_err() {
+                            tokio::time::sleep(pause).await;
+                            continue;
+                        }
+                    }
                     Err(Failure::Lost(_)) => {
                         tokio::time::sleep(pause).await;
                         continue;
