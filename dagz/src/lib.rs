@@ -111,6 +111,10 @@ pub use dagz_macros::test;
 /// Its only option is `crate = "::my::dagz"`, where this crate is found, if not at `::dagz`.
 pub use dagz_macros::setup;
 
+#[cfg(feature = "amqp")]
+#[doc(inline)]
+pub use dagz_amqp as amqp;
+
 #[cfg(feature = "cassandra")]
 #[doc(inline)]
 pub use dagz_cassandra as cassandra;

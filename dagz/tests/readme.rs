@@ -37,6 +37,9 @@ fn examples_compile() {
     let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("readme_examples.rs");
     let mut examples = modules("package", &package.join("README.md"))
         + &modules("repository", &package.join("../README.md"));
+    if cfg!(feature = "amqp") {
+        examples += &modules("amqp", &package.join("../dagz-amqp/README.md"));
+    }
     if cfg!(feature = "mysql") {
         examples += &modules("mysql", &package.join("../dagz-mysql/README.md"));
     }

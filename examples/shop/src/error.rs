@@ -41,6 +41,9 @@ pub enum Error {
     /// The books do not answer, or refused: 503.
     #[error("ledger error")]
     Ledger(#[from] mysql_async::Error),
+    /// The broker does not answer, or refused: 503.
+    #[error("broker error")]
+    Broker(#[from] lapin::Error),
 }
 
 impl Error {
@@ -60,7 +63,9 @@ impl Error {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Pool(_) | Self::Cache(_) | Self::Ledger(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Pool(_) | Self::Cache(_) | Self::Ledger(_) | Self::Broker(_) => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Database(error) => match error.code() {
                 Some(&SqlState::UNIQUE_VIOLATION) => StatusCode::CONFLICT,
                 Some(

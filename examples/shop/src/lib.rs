@@ -1,5 +1,5 @@
 //! The back office of a web shop: an axum service on tokio-postgres, with its stock, orders and payments; its storefront
-//! keeps pages in Redis, its bookkeepers have a MySQL database of their own.
+//! keeps pages in Redis, its bookkeepers have a MySQL database of their own, and what happens is told on a RabbitMQ exchange.
 //!
 //! Start at [`router`]; each domain is a module that offers a `routes()`. What needs no database ([`money`], [`page`],
 //! [`order_state`], [`validate`]) is public and plain. Nothing here knows about dagz: only the tests do.
@@ -10,6 +10,7 @@ mod catalog;
 mod customers;
 mod db;
 mod error;
+pub mod events;
 mod inventory;
 pub mod ledger;
 mod migrations;

@@ -1,8 +1,8 @@
-//! The demo's other servers: a Redis of its own, and databases of its own on a MariaDB. [`Stores`] is both.
+//! The demo's other servers: a Redis and a RabbitMQ of its own, and databases of its own on a MariaDB. [`Stores`] is all.
 //!
-//! Indices of a Redis have no names by which one run of the demo could be told from another; so it gets a server that
-//! nobody else uses, which starts in a moment. On the MariaDB, which may be the user's own, nothing is touched but what
-//! bears the name of this run, which no other has.
+//! Indices of a Redis have no names by which one run of the demo could be told from another, and vhosts of a RabbitMQ's
+//! default one none but the worker's; so each gets a server that nobody else uses. On the MariaDB, which may be the user's
+//! own, nothing is touched but what bears the name of this run, which no other has.
 
 use std::path::Path;
 
@@ -11,6 +11,7 @@ use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
 
 use crate::services::mysql::MARIADB;
+use crate::services::rabbitmq::RABBITMQ;
 use crate::services::redis::REDIS;
 use crate::services::{Place, Server};
 use crate::wait;
@@ -18,25 +19,29 @@ use crate::wait;
 /// The other servers that the example uses.
 pub(super) struct Stores {
     redis: Server,
+    rabbitmq: Server,
     mariadb: Server,
 }
 
 impl Stores {
-    /// Has both answer.
+    /// Has all answer.
     pub(super) fn share(root: &Path) -> Result<Self> {
         let own = Place::at(root.join("target/demo-services"))?;
         Ok(Self {
             redis: Server::share_private(&REDIS, &own)?,
+            rabbitmq: Server::share_private(&RABBITMQ, &own)?,
             mariadb: Server::share(&MARIADB, &Place::of(root)?)?,
         })
     }
 
     /// How the application finds them in the run called `name`.
-    pub(super) fn environment(&self, name: &str) -> Result<[(&'static str, String); 2]> {
-        Ok([
-            ("REDIS_URL", self.redis.url().to_owned()),
-            ("MYSQL_URL", with_database(self.mariadb.url(), name)?),
-        ])
+    pub(super) fn environment(&self, name: &str) -> Result<Vec<(String, String)>> {
+        // The management API, too.
+        let mut all = self.rabbitmq.environment();
+        let books = with_database(self.mariadb.url(), name)?;
+        all.push(("REDIS_URL".to_owned(), self.redis.url().to_owned()));
+        all.push(("MYSQL_URL".to_owned(), books));
+        Ok(all)
     }
 
     /// Removes what the run called `name` left behind.

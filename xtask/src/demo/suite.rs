@@ -142,7 +142,7 @@ impl Suite {
         &self,
         mode: Mode,
         databases: &Databases,
-        stores: &[(&str, String)],
+        stores: &[(String, String)],
         folder: &Path,
     ) -> Result<Run> {
         let audit = folder.join("audit.jsonl");

@@ -91,6 +91,8 @@ fn make(place: &Place, root: &Path, right: &Root) -> Result<()> {
     // Package scripts ask it before they start a service: never here.
     let policy = fresh.join("usr/sbin/policy-rc.d");
     right.write(&policy, "#!/bin/sh\nexit 101\n", "755")?;
+    // Erlang's nodes look for `localhost`, and need not find a name server that knows it.
+    right.write(&fresh.join("etc/hosts"), "127.0.0.1 localhost\n", "644")?;
     // Shared memory of a server's is files here, which its user must be allowed to make.
     right.run(
         right

@@ -21,7 +21,7 @@ pub(crate) mod mysql;
 mod packages;
 mod place;
 pub(crate) mod postgres;
-mod rabbitmq;
+pub(crate) mod rabbitmq;
 pub(crate) mod redis;
 mod share;
 mod start;

@@ -11,6 +11,7 @@
 
 mod app;
 mod audit;
+mod broker;
 mod stores;
 mod support;
 mod today;
@@ -21,6 +22,7 @@ mod carts;
 mod catalog;
 mod concurrency;
 mod customers;
+mod events;
 mod extras;
 mod fulfilment;
 mod inventory;

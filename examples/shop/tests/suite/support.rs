@@ -5,11 +5,13 @@
 
 use dagz::postgres::{Prepare, RerouteExt};
 use dagz::{Error, ErrorKind, FromScope, Scope};
+use lapin::uri::AMQPUri;
 use mysql_async::{Opts, OptsBuilder};
 use redis::{ConnectionInfo, IntoConnectionInfo};
 use tokio_postgres::Config;
 
 use crate::app::TestApp;
+use crate::broker::declare;
 use crate::{audit, today};
 
 #[dagz::setup]
@@ -20,6 +22,11 @@ fn databases() -> dagz::Result<()> {
             .migrations(concat!(env!("CARGO_MANIFEST_DIR"), "/ledger"))
             .prepare(dagz::mysql::Prepare::Baseline),
     )?;
+    let mut broker = dagz::amqp::Config::from_uri(broker()?);
+    if let Ok(management) = std::env::var("DAGZ_TEST_AMQP_MANAGEMENT_URL") {
+        broker = broker.management(&management)?;
+    }
+    dagz::amqp::configure(broker.worker_init(|_, uri| declare(uri)))?;
     let config = dagz::postgres::Config::from_config(configured()?)
         .migrations(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations"))
         .prepare(Prepare::Baseline);
@@ -66,6 +73,20 @@ pub(crate) async fn rerouted_redis() -> dagz::Result<ConnectionInfo> {
 /// The bookkeepers' database of the current test.
 pub(crate) async fn rerouted_books() -> dagz::Result<Opts> {
     dagz::mysql::RerouteExt::reroute(&books()?).await
+}
+
+/// The broker of the current test.
+pub(crate) async fn rerouted_broker() -> dagz::Result<AMQPUri> {
+    dagz::amqp::RerouteExt::reroute(&broker()?).await
+}
+
+/// What the shop would be configured with to tell its events: `AMQP_URL`.
+fn broker() -> dagz::Result<AMQPUri> {
+    let url = variable("AMQP_URL", "rabbitmq")?;
+    url.parse().map_err(|_| {
+        let message = "`AMQP_URL` is not usable";
+        Error::new(ErrorKind::Settings, message)
+    })
 }
 
 /// What the storefront would be configured with: `REDIS_URL`.

@@ -1,0 +1,154 @@
+//! Turns `lapin::Error` into [`dagz_core::Error`], by its reply code.
+//!
+//! The native error is kept as the source, and each message says what was tried, where, and what to do
+//! next. What the management API refuses is told by `management.rs`.
+
+use std::{fmt::Display, time::Duration};
+
+use dagz_core::{Error, ErrorKind};
+use lapin::uri::AMQPUri;
+
+use crate::route;
+
+/// Where a connection was going, for the message of one that failed.
+#[derive(Clone, Debug)]
+pub(crate) struct Destination {
+    endpoint: String,
+    vhost: String,
+    user: String,
+}
+
+impl Destination {
+    /// Where `uri` leads.
+    pub(crate) fn of(uri: &AMQPUri) -> Self {
+        Self {
+            endpoint: route::endpoint(uri).to_string(),
+            vhost: uri.vhost.clone(),
+            user: uri.authority.userinfo.username.clone(),
+        }
+    }
+}
+
+/// The error for a connection that could not be opened.
+pub(crate) fn connecting(to: Destination, error: lapin::Error) -> Error {
+    let Destination {
+        endpoint,
+        vhost,
+        user,
+    } = to;
+    let (kind, message) = match Cause::of(&error) {
+        Cause::AccessRefused => (
+            ErrorKind::AccessDenied,
+            format!(
+                "RabbitMQ at `{endpoint}` refuses user `{user}` for vhost `{vhost}`: check the user, the password and `rabbitmqctl list_permissions -p {vhost}`"
+            ),
+        ),
+        // What the broker says of a vhost that is not there, or that the user may not enter.
+        Cause::NotAllowed => (
+            ErrorKind::AccessDenied,
+            format!(
+                "RabbitMQ at `{endpoint}` does not let user `{user}` into vhost `{vhost}`: does it exist? `rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'`"
+            ),
+        ),
+        Cause::Unreachable => (
+            ErrorKind::Unreachable,
+            format!("cannot reach RabbitMQ at `{endpoint}` for vhost `{vhost}`: is it running?"),
+        ),
+        Cause::NotRabbitMq => (
+            ErrorKind::Unsupported,
+            format!("what answers at `{endpoint}` does not speak AMQP 0-9-1: check host and port"),
+        ),
+        Cause::Down => (
+            ErrorKind::Unreachable,
+            format!(
+                "vhost `{vhost}` at `{endpoint}` is down: see the broker's log, or delete it (`rabbitmqctl delete_vhost {vhost}`)"
+            ),
+        ),
+        Cause::NotFound | Cause::Locked | Cause::Other => (
+            ErrorKind::Unreachable,
+            format!("cannot open a connection to vhost `{vhost}` at `{endpoint}`"),
+        ),
+    };
+    Error::new(kind, message).with_source(error)
+}
+
+/// The error for a connection on which nothing happened.
+pub(crate) fn silent(to: Destination, waited: Duration) -> Error {
+    let Destination {
+        endpoint, vhost, ..
+    } = to;
+    Error::new(
+        ErrorKind::Unreachable,
+        format!(
+            "RabbitMQ at `{endpoint}` did not answer within {waited:?} for vhost `{vhost}`: is it out of memory, disk or file descriptors?"
+        ),
+    )
+}
+
+/// The error for a connection that broke off as soon as it was opened.
+pub(crate) fn closing(vhost: &str, endpoint: impl Display, error: lapin::Error) -> Error {
+    Error::new(
+        ErrorKind::InUse,
+        format!(
+            "vhost `{vhost}` at `{endpoint}` was closed while it was opened: is another run making it anew?"
+        ),
+    )
+    .with_source(error)
+}
+
+/// The error for a command that failed: `message` says what it was for.
+pub(crate) fn command(message: impl Display, error: lapin::Error) -> Error {
+    let kind = match Cause::of(&error) {
+        Cause::AccessRefused => ErrorKind::AccessDenied,
+        Cause::Unreachable => ErrorKind::Unreachable,
+        _ => ErrorKind::Prepare,
+    };
+    Error::new(kind, message.to_string()).with_source(error)
+}
+
+/// What lies behind a native error, as far as dagz acts on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    AccessRefused,
+    NotAllowed,
+    NotFound,
+    Locked,
+    Unreachable,
+    /// The vhost is there, and its part of the broker does not run: it starts, ends, or failed.
+    Down,
+    NotRabbitMq,
+    Other,
+}
+
+/// Whether a vhost lets nobody in: it is not there, is being made or deleted, or the
+/// user has no rights in it.
+pub(crate) fn is_closed(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let native = source.and_then(|source| source.downcast_ref::<lapin::Error>());
+    error.kind() == ErrorKind::InUse
+        || matches!(native.map(Cause::of), Some(Cause::NotAllowed | Cause::Down))
+}
+
+impl Cause {
+    pub(crate) fn of(error: &lapin::Error) -> Self {
+        use lapin::ErrorKind as Native;
+        match error.kind() {
+            Native::ProtocolError(told) => match told.get_id() {
+                403 => Self::AccessRefused,
+                404 => Self::NotFound,
+                405 => Self::Locked,
+                // `CONNECTION_FORCED`: closed by an operator, or going down.
+                320 => Self::Unreachable,
+                530 => Self::NotAllowed,
+                541 if told.get_message().as_str().contains("is down") => Self::Down,
+                _ => Self::Other,
+            },
+            Native::InvalidProtocolVersion(_) | Native::ParsingError(_) => Self::NotRabbitMq,
+            Native::IOError(_)
+            | Native::RuntimeShutdownError(_)
+            | Native::InvalidConnectionState(_)
+            | Native::MissingHeartbeatError => Self::Unreachable,
+            _ => Self::Other,
+        }
+    }
+}

@@ -1,0 +1,402 @@
+//! Makes workers' vhosts: as copies of the base vhost's definitions, or by the user's own function.
+//!
+//! `provision/stamp.rs` decides whose a vhost is, `provision/cleanup.rs` lists and removes what dagz made.
+//! [`init`] is where the driver enters; [`keeper`] and [`make`] are for a reset that finds nothing.
+
+mod cleanup;
+mod stamp;
+
+use std::{
+    hash::{BuildHasher, RandomState},
+    process,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use dagz_core::{Error, ErrorKind, Result, Target, event, event::Event, name};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+pub use self::cleanup::{Stamped, adopt, databases, remove};
+use self::stamp::{ADOPTED, Stamp};
+pub(crate) use self::stamp::{Owner, owner, refusal};
+use crate::{
+    Driver, driver, error, login,
+    management::part,
+    reset::{Claim, Failure, Keeper},
+    server::Server,
+    topology::Topology,
+};
+
+/// How often others may come in between while a vhost is made.
+const TRIES: usize = 12;
+
+/// What lets nobody in for this long was left so.
+const BROKEN_OFF: Duration = Duration::from_millis(32);
+
+/// What a vhost is like at the start of each test.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Start {
+    pub(crate) id: String,
+    pub(crate) topology: Topology,
+}
+
+/// Where the start state of `vhost` is kept: in a parameter of the whole broker, since a vhost has no place for
+/// it that a test would not see.
+fn start_path(vhost: &str) -> String {
+    format!("/api/global-parameters/{}", part(&start_name(vhost)))
+}
+
+fn start_name(vhost: &str) -> String {
+    // Encoded for an address, a long one would be too long for the management API.
+    let kept: String = vhost.chars().take(60).collect();
+    if kept == vhost {
+        format!("dagz.start.{vhost}")
+    } else {
+        format!("dagz.start.{kept}.{}", name::short_hash(vhost))
+    }
+}
+
+impl Start {
+    /// What is in `vhost` now.
+    pub(crate) async fn read(server: &Server, vhost: &str) -> Result<Self> {
+        let definitions = server.definitions(vhost).await?.unwrap_or_default();
+        let topology = Topology::of(&definitions);
+        Ok(Self {
+            id: topology.id(),
+            topology,
+        })
+    }
+
+    /// Records it on the broker, for other processes.
+    pub(crate) async fn save(&self, server: &Server, vhost: &str) -> Result<()> {
+        // As text: the broker would not give back every number as it came.
+        let value = serde_json::to_string(self).unwrap_or_default();
+        let body = json!({"name": start_name(vhost), "value": value});
+        let saved = server.management().put(&start_path(vhost), body).await;
+        saved.map_err(|trouble| {
+            let doing = format!("record the start state of vhost `{vhost}`");
+            trouble.into_error(ErrorKind::WorkerInit, &doing)
+        })
+    }
+
+    async fn recorded(server: &Server, vhost: &str) -> Result<Option<Self>> {
+        let told = server.management().get(&start_path(vhost)).await;
+        let told = told.map_err(|trouble| {
+            let doing = format!("read the start state of vhost `{vhost}`");
+            trouble.into_error(ErrorKind::Prepare, &doing)
+        })?;
+        let text = told.as_ref().and_then(|told| told["value"].as_str());
+        Ok(text.and_then(|text| serde_json::from_str(text).ok()))
+    }
+}
+
+/// What the management API says of a worker's vhost.
+#[derive(Debug)]
+pub(crate) struct Look {
+    vhost: Option<Value>,
+    /// Dagz's users in it.
+    pub(crate) users: Vec<String>,
+    /// Its start state, if it is the one that the stamp means.
+    pub(crate) start: Option<Arc<Start>>,
+}
+
+impl Look {
+    /// Asks all at once. `known` is not asked for again.
+    pub(crate) async fn at(
+        server: &Server,
+        vhost: &str,
+        known: Option<&Arc<Start>>,
+    ) -> Result<Self> {
+        let recorded = async {
+            match known {
+                Some(_) => Ok(None),
+                None => Start::recorded(server, vhost).await,
+            }
+        };
+        let (told, users, recorded) = futures_util::future::try_join3(
+            server.vhost(vhost),
+            login::all(server, vhost),
+            recorded,
+        )
+        .await?;
+        let mut start = known.cloned().or(recorded.map(Arc::new));
+        if let Some(meant) = told.as_ref().and_then(start_of) {
+            if known.is_some() && start.as_ref().is_some_and(|start| start.id != meant) {
+                // Made anew by another process.
+                start = Start::recorded(server, vhost).await?.map(Arc::new);
+            }
+            start = start.filter(|start| start.id == meant);
+        }
+        Ok(Self {
+            vhost: told,
+            users,
+            start,
+        })
+    }
+
+    /// Whose it is, in the eyes of `project`; `None` where it is not there.
+    pub(crate) fn owner(&self, project: &str) -> Option<Owner> {
+        owner(project, self.vhost.as_ref())
+    }
+}
+
+/// The id of the start state that a vhost's stamp means.
+fn start_of(vhost: &Value) -> Option<String> {
+    let stamp: Value = serde_json::from_str(vhost["description"].as_str()?).ok()?;
+    Some(stamp["start"].as_str()?.to_owned())
+}
+
+/// Makes the vhost of `target` exist, made by dagz for this project and up to date.
+pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
+    let server = driver.server(target.endpoint())?;
+    let database = driver.database(target);
+    let mut slot = database.keeper.lock().await;
+    if driver.config().worker_init.is_none() {
+        let (look, source) = futures_util::future::try_join(
+            Look::at(&server, target.name(), None),
+            Source::of(&server, target.base()),
+        )
+        .await?;
+        if let Some(Owner::Ours(stamp)) = look.owner(target.project())
+            && look.start.is_some()
+            && (stamp.fingerprint == source.id || stamp.fingerprint == ADOPTED)
+        {
+            return Ok(());
+        }
+    }
+    drop(slot.take());
+    *slot = Some(make(driver, target).await?);
+    Ok(())
+}
+
+/// A connection for the vhost of `target`; to one that is made, where there is none.
+pub(crate) async fn keeper(driver: &Driver, target: &Target) -> Result<Keeper> {
+    let server = driver.server(target.endpoint())?;
+    let error = match open(&server, target).await {
+        Ok(keeper) => return Ok(keeper),
+        Err(error) => error,
+    };
+    if !error::is_closed(&error) {
+        return Err(error);
+    }
+    // It may not be there: the broker has lost its data since `worker_init`, or somebody deleted it. Or another run
+    // is making it anew just now.
+    for pause in (0..TRIES).map(|n| Duration::from_millis(1 << n)) {
+        let look = Look::at(&server, target.name(), None).await?;
+        match look.owner(target.project()) {
+            None => return make(driver, target).await,
+            Some(owner) if owner.is_ours() => {}
+            Some(owner) => return Err(refusal(&owner, "reset", target.name())),
+        }
+        if let Some(keeper) = enter(&server, target).await? {
+            return Ok(keeper);
+        }
+        tokio::time::sleep(pause).await;
+    }
+    Err(error)
+}
+
+async fn open(server: &Arc<Server>, target: &Target) -> Result<Keeper> {
+    Keeper::open(server, target.name(), &target.worker().to_string()).await
+}
+
+/// A connection for the vhost of `target`, for which dagz's own user gets the rights; `None` where the vhost lets
+/// nobody in, as one that is being made or deleted.
+async fn enter(server: &Arc<Server>, target: &Target) -> Result<Option<Keeper>> {
+    // Whoever makes a vhost gets them, but not if the request breaks off there.
+    let user = part(&server.management().address().user);
+    let path = format!("/api/permissions/{}/{user}", part(target.name()));
+    let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    match server.management().put(&path, all).await {
+        Err(trouble) if !trouble.is_refused() => {
+            let doing = format!("enter vhost `{}`", target.name());
+            return Err(trouble.into_error(ErrorKind::WorkerInit, &doing));
+        }
+        _ => {}
+    }
+    match open(server, target).await {
+        Ok(keeper) => Ok(Some(keeper)),
+        Err(error) if error::is_closed(&error) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Makes the vhost of `target` anew. Nobody has it when this returns.
+pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
+    let server = driver.server(target.endpoint())?;
+    let patience = driver.config().lock_timeout;
+    let vhost = target.name();
+    let holder = target.worker().to_string();
+    let source = Source::of(&server, target.base()).await?;
+    for pause in (0..TRIES).map(|n| Duration::from_millis(1 << n)) {
+        let look = Look::at(&server, vhost, None).await?;
+        match look.owner(target.project()) {
+            None => {}
+            Some(owner) if owner.is_ours() => {
+                // Only who has it may delete it.
+                let claimed = match enter(&server, target).await? {
+                    Some(mut keeper) => keeper.claim(&holder, patience).await,
+                    // Another run is making or deleting it.
+                    None if pause < BROKEN_OFF => {
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
+                    // Its making or its deletion was broken off, and nobody can be in it.
+                    None => Ok(Claim::Missing),
+                };
+                match claimed {
+                    Ok(_) => {
+                        // Two deletions at once, and the broker fails at one of them.
+                        let deleted = cleanup::delete(&server, vhost).await;
+                        if deleted.is_err() {
+                            tokio::time::sleep(pause).await;
+                            continue;
+                        }
+                    }
+                    Err(Failure::Lost(_)) => {
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
+                    Err(failure) => return Err(failure.into_error()),
+                }
+            }
+            Some(owner) => return Err(refusal(&owner, "use", vhost)),
+        }
+        let started = Instant::now();
+        let nonce = nonce();
+        let mut stamp = stamp::stamp(target, &source.id, &nonce);
+        stamp::write(&server, vhost, &stamp, source.kind.as_deref()).await?;
+        let Some(mut keeper) = enter(&server, target).await? else {
+            tokio::time::sleep(pause).await;
+            continue;
+        };
+        let claimed = match keeper.declare_own().await {
+            Ok(()) => keeper.claim(&holder, patience).await,
+            Err(failure) => Err(failure),
+        };
+        match claimed {
+            Ok(Claim::Missing) | Err(Failure::Lost(_)) => {
+                tokio::time::sleep(pause).await;
+                continue;
+            }
+            Ok(_) => {}
+            Err(failure) => return Err(failure.into_error()),
+        }
+        if !is_made_by(&server, vhost, &nonce).await? {
+            tokio::time::sleep(pause).await;
+            continue;
+        }
+        fill(driver, target, &server, &mut keeper, &source).await?;
+        let start = Start::read(&server, vhost).await?;
+        start.save(&server, vhost).await?;
+        start.id.clone_into(&mut stamp.more.start);
+        stamp::write(&server, vhost, &stamp.complete(), None).await?;
+        Event::new("vhost")
+            .target(target)
+            .duration(started.elapsed())
+            .record();
+        keeper.know(start);
+        keeper.unlock(false).await.map_err(Failure::into_error)?;
+        return Ok(keeper);
+    }
+    Err(Error::new(
+        ErrorKind::InUse,
+        format!("others make vhost `{vhost}` at the same time, again and again"),
+    ))
+}
+
+async fn is_made_by(server: &Server, vhost: &str, nonce: &str) -> Result<bool> {
+    let told = server.vhost(vhost).await?;
+    let text = told.as_ref().and_then(|told| told["description"].as_str());
+    let stamp = text.and_then(|text| serde_json::from_str::<Stamp>(text).ok());
+    Ok(stamp.is_some_and(|stamp| stamp.more.nonce == nonce))
+}
+
+/// What a base vhost has for those of workers.
+struct Source {
+    id: String,
+    topology: Topology,
+    left_out: Vec<String>,
+    /// The queues it makes where nothing else is said.
+    kind: Option<String>,
+}
+
+impl Source {
+    async fn of(server: &Server, base: &str) -> Result<Self> {
+        let (vhost, definitions) =
+            futures_util::future::try_join(server.vhost(base), server.definitions(base)).await?;
+        let (topology, left_out) = Topology::of(&definitions.unwrap_or_default()).copied();
+        let kind = vhost
+            .as_ref()
+            .and_then(|vhost| vhost["default_queue_type"].as_str());
+        Ok(Self {
+            id: topology.id(),
+            topology,
+            left_out,
+            kind: kind.filter(|kind| *kind != "undefined").map(str::to_owned),
+        })
+    }
+}
+
+/// Declares what belongs into a vhost that has just been made.
+async fn fill(
+    driver: &Driver,
+    target: &Target,
+    server: &Server,
+    keeper: &mut Keeper,
+    source: &Source,
+) -> Result<()> {
+    let vhost = target.name();
+    let Some(init) = &driver.config().worker_init else {
+        if source.topology == Topology::default() {
+            return Ok(());
+        }
+        let path = format!("/api/definitions/{}", part(vhost));
+        let filled = server
+            .management()
+            .post(&path, source.topology.definitions());
+        filled.await.map_err(|trouble| {
+            let doing = format!("copy the definitions of vhost `{}`", target.base());
+            trouble.into_error(ErrorKind::WorkerInit, &doing)
+        })?;
+        for what in &source.left_out {
+            let told = format!(
+                "{what} of vhost `{}` is not copied to workers",
+                target.base()
+            );
+            event::warn(Some(driver::NAME), &told);
+        }
+        return Ok(());
+    };
+    let rights = server.rights(target.base()).await?;
+    let login = login::create(server, vhost, &rights).await?;
+    let started = Instant::now();
+    let filled = init.call(target, driver.uri_for(target, &login)?).await;
+    login::remove(server, &login.user).await?;
+    filled?;
+    let start = Start::read(server, vhost).await?;
+    let left = keeper.messages(&start.topology).await;
+    if let Some((queue, count)) = left.map_err(Failure::into_error)? {
+        return Err(Error::new(
+            ErrorKind::WorkerInit,
+            format!(
+                "the `worker_init` function left {count} messages in queue `{queue}` of vhost `{vhost}`: a message is there to be consumed, and no part of the start state; publish it in the test"
+            ),
+        ));
+    }
+    Event::new("fill")
+        .target(target)
+        .duration(started.elapsed())
+        .record();
+    Ok(())
+}
+
+/// A word that never was before.
+fn nonce() -> String {
+    let time = Instant::now();
+    format!(
+        "{:016x}",
+        RandomState::new().hash_one((process::id(), time))
+    )
+}

@@ -1,0 +1,295 @@
+//! What an earlier test left connected ends before the next one starts, and nobody else's does.
+
+#[expect(dead_code, reason = "these tests need a part of it")]
+mod support;
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use lapin::{
+    Connection, ConnectionProperties,
+    options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+use support::{at_site, channel, connect, counts, publish};
+
+#[test]
+fn a_consumer_does_not_take_what_the_next_test_publishes() {
+    at_site(
+        "thief",
+        |config| config,
+        async |site| {
+            site.init().await;
+            let thieves = site.connect().await;
+            let mut thief = channel(&thieves)
+                .await
+                .basic_consume(
+                    "orders".into(),
+                    "thief".into(),
+                    BasicConsumeOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .unwrap();
+            let caught = tokio::spawn(async move { matches!(thief.next().await, Some(Ok(_))) });
+            site.next_test().await;
+            site.prepare().await;
+            let own = channel(&site.connect().await).await;
+            publish(&own, "", "orders", "order").await;
+            assert!(!caught.await.unwrap(), "the order was stolen");
+            assert_eq!(counts(&own, "orders").await, (1, 0));
+        },
+    );
+}
+
+/// The same, where dagz does nothing: the test above can fail.
+#[test]
+fn without_a_reset_it_does() {
+    at_site(
+        "undisturbed",
+        |config| config,
+        async |site| {
+            site.init().await;
+            let thieves = site.connect().await;
+            let mut thief = channel(&thieves)
+                .await
+                .basic_consume(
+                    "orders".into(),
+                    "thief".into(),
+                    BasicConsumeOptions::default(),
+                    FieldTable::default(),
+                )
+                .await
+                .unwrap();
+            let own = channel(&site.connect().await).await;
+            publish(&own, "", "orders", "order").await;
+            assert!(matches!(thief.next().await, Some(Ok(_))));
+        },
+    );
+}
+
+#[test]
+fn what_it_had_not_acknowledged_does_not_come_back() {
+    at_site(
+        "unacked",
+        |config| config,
+        async |site| {
+            site.init().await;
+            for _ in 0..5 {
+                let connection = site.connect().await;
+                let left = channel(&connection).await;
+                left.basic_qos(10, BasicQosOptions::default())
+                    .await
+                    .unwrap();
+                for queue in ["orders", "ledger"] {
+                    for _ in 0..5 {
+                        publish(&left, "", queue, "order").await;
+                    }
+                    let consumer = left
+                        .basic_consume(
+                            queue.into(),
+                            queue.into(),
+                            BasicConsumeOptions::default(),
+                            FieldTable::default(),
+                        )
+                        .await
+                        .unwrap();
+                    let held: Vec<_> = consumer.take(5).collect().await;
+                    assert_eq!(held.len(), 5);
+                }
+                site.next_test().await;
+                site.prepare().await;
+                site.is_as_at_the_start("while messages were held").await;
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                site.is_as_at_the_start("a while later").await;
+            }
+        },
+    );
+}
+
+#[test]
+fn what_was_not_committed_never_is() {
+    at_site(
+        "tx",
+        |config| config,
+        async |site| {
+            site.init().await;
+            let connection = site.connect().await;
+            let left = connection.create_channel().await.unwrap();
+            left.tx_select().await.unwrap();
+            left.basic_publish(
+                "".into(),
+                "orders".into(),
+                Default::default(),
+                b"order",
+                Default::default(),
+            )
+            .await
+            .unwrap();
+            site.next_test().await;
+            site.prepare().await;
+            assert!(left.tx_commit().await.is_err());
+            site.is_as_at_the_start("after a late commit").await;
+        },
+    );
+}
+
+#[test]
+fn an_earlier_test_cannot_come_back() {
+    at_site(
+        "back",
+        |config| config,
+        async |site| {
+            site.init().await;
+            let before = site.driver.address(&site.target).await.unwrap();
+            connect(before.clone()).await;
+            site.next_test().await;
+            site.prepare().await;
+            let again = Connection::connect_uri(before, ConnectionProperties::default()).await;
+            assert!(
+                again.is_err(),
+                "it logged in with the earlier test's credentials"
+            );
+            site.connect().await;
+        },
+    );
+}
+
+#[test]
+fn an_earlier_process_cannot_come_back() {
+    at_site(
+        "process",
+        |config| config,
+        async |site| {
+            site.init().await;
+            let before = site.driver.address(&site.target).await.unwrap();
+            let left = connect(before.clone()).await;
+            site.driver = dagz_amqp::Driver::new(site.config.clone());
+            site.prepare().await;
+            assert!(
+                left.create_channel().await.is_err(),
+                "it is still connected"
+            );
+            let again = Connection::connect_uri(before, ConnectionProperties::default()).await;
+            assert!(
+                again.is_err(),
+                "it logged in with the earlier test's credentials"
+            );
+        },
+    );
+}
+
+#[test]
+fn a_runtime_that_stands_still_keeps_nothing() {
+    at_site(
+        "still",
+        |config| config,
+        async |site| {
+            site.init().await;
+            let uri = site.driver.address(&site.target).await.unwrap();
+            // Nobody drives its connection any more, and nobody closes it.
+            let still = std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build()
+                    .unwrap();
+                let left = runtime.block_on(async {
+                    let connection = connect(uri).await;
+                    let left = channel(&connection).await;
+                    publish(&left, "", "orders", "order").await;
+                    let got = left
+                        .basic_get("orders".into(), BasicGetOptions::default())
+                        .await
+                        .unwrap();
+                    (connection, left, got)
+                });
+                (runtime, left)
+            });
+            let still = still.join().unwrap();
+            site.next_test().await;
+            site.prepare().await;
+            site.is_as_at_the_start("beside a runtime that stands still")
+                .await;
+            std::thread::spawn(move || drop(still)).join().unwrap();
+        },
+    );
+}
+
+#[test]
+fn connections_of_other_workers_and_of_nobody_stay() {
+    at_site(
+        "others",
+        |config| config,
+        async |site| {
+            site.init().await;
+            let visitor = site.visit().await;
+            let elsewhere = connect(support::uri(&site.base)).await;
+            site.connect().await;
+            site.next_test().await;
+            site.prepare().await;
+            visitor.create_channel().await.unwrap();
+            elsewhere.create_channel().await.unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_stream_starts_with_what_the_test_publishes() {
+    at_site(
+        "stream",
+        |config| config,
+        async |site| {
+            site.init().await;
+            for text in ["first", "second"] {
+                let own = channel(&site.connect().await).await;
+                publish(&own, "", "audit", text).await;
+                own.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+                let mut from_the_start = FieldTable::default();
+                from_the_start.insert(
+                    "x-stream-offset".into(),
+                    AMQPValue::LongString("first".into()),
+                );
+                let mut consumer = own
+                    .basic_consume(
+                        "audit".into(),
+                        "reader".into(),
+                        BasicConsumeOptions::default(),
+                        from_the_start,
+                    )
+                    .await
+                    .unwrap();
+                let first = consumer.next().await.unwrap().unwrap();
+                assert_eq!(String::from_utf8_lossy(&first.data), text);
+                site.next_test().await;
+                site.prepare().await;
+            }
+        },
+    );
+}
+
+#[test]
+fn an_exclusive_queue_is_free_again() {
+    at_site(
+        "exclusive",
+        |config| config,
+        async |site| {
+            site.init().await;
+            for _ in 0..3 {
+                let connection = site.connect().await;
+                let exclusive = QueueDeclareOptions {
+                    exclusive: true,
+                    ..QueueDeclareOptions::default()
+                };
+                let declared = channel(&connection)
+                    .await
+                    .queue_declare("mine".into(), exclusive, FieldTable::default())
+                    .await;
+                assert_eq!(declared.unwrap().message_count(), 0);
+                // Left open.
+                std::mem::forget(connection);
+                site.next_test().await;
+                site.prepare().await;
+            }
+        },
+    );
+}
