@@ -44,11 +44,19 @@ pub enum Error {
     /// The broker does not answer, or refused: 503.
     #[error("broker error")]
     Broker(#[from] lapin::Error),
+    /// The visitors' history does not answer, or refused: 503.
+    #[error("history error")]
+    Views(#[source] Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {
     pub(crate) fn conflict(message: impl Into<String>) -> Self {
         Self::Conflict(message.into())
+    }
+
+    /// The driver has an error of its own for each step.
+    pub(crate) fn views(error: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self::Views(Box::new(error))
     }
 
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
@@ -63,7 +71,7 @@ impl Error {
             Self::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Unauthorized => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
-            Self::Pool(_) | Self::Cache(_) | Self::Ledger(_) | Self::Broker(_) => {
+            Self::Pool(_) | Self::Cache(_) | Self::Ledger(_) | Self::Broker(_) | Self::Views(_) => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Database(error) => match error.code() {

@@ -1,5 +1,6 @@
 //! The back office of a web shop: an axum service on tokio-postgres, with its stock, orders and payments; its storefront
-//! keeps pages in Redis, its bookkeepers have a MySQL database of their own, and what happens is told on a RabbitMQ exchange.
+//! keeps pages in Redis, its bookkeepers have a MySQL database of their own, what happens is
+//! told on a RabbitMQ exchange, and what visitors saw is kept in Cassandra.
 //!
 //! Start at [`router`]; each domain is a module that offers a `routes()`. What needs no database ([`money`], [`page`],
 //! [`order_state`], [`validate`]) is public and plain. Nothing here knows about dagz: only the tests do.
@@ -26,6 +27,7 @@ mod reports;
 mod staff;
 pub mod storefront;
 pub mod validate;
+pub mod views;
 mod warehouses;
 mod wishlists;
 

@@ -80,7 +80,8 @@ pub(crate) fn measure(root: &Path, workers: Option<u32>, runs: u32) -> Result<Re
             let name = databases::name(word, number);
             let mut databases = Databases::new(server.url(), &name)?;
             let folder = state.join(format!("{word}-{number}"));
-            let outcome = suite.run(mode, &databases, &stores.environment(&name)?, &folder);
+            let stores_at = stores.environment(&name, mode != Mode::Today)?;
+            let outcome = suite.run(mode, &databases, &stores_at, &folder);
             // Also after a failure.
             let removed = stores.remove(&name);
             let mut run = outcome?;

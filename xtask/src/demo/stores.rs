@@ -1,19 +1,24 @@
-//! The demo's other servers: a Redis and a RabbitMQ of its own, and databases of its own on a MariaDB. [`Stores`] is all.
+//! The demo's other servers: a Redis and a RabbitMQ of its own, and databases of its own on a MariaDB and a Cassandra.
+//! [`Stores`] is all.
 //!
-//! Indices of a Redis have no names by which one run of the demo could be told from another, and vhosts of a RabbitMQ's
-//! default one none but the worker's; so each gets a server that nobody else uses. On the MariaDB, which may be the user's
-//! own, nothing is touched but what bears the name of this run, which no other has.
+//! Indices of a Redis have no names by which one run of the demo could be told from another, and a RabbitMQ's vhosts cannot
+//! be removed without its management API; so both get a server that nobody else uses. On the others, which may be the
+//! user's own, nothing is touched but what bears the name of this run, which no other has.
 
+use std::fs;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
+use scylla::client::session::Session;
+use scylla::client::session_builder::SessionBuilder;
 
+use crate::services::cassandra::Cassandra;
 use crate::services::mysql::MARIADB;
 use crate::services::rabbitmq::RABBITMQ;
 use crate::services::redis::REDIS;
-use crate::services::{Place, Server};
+use crate::services::{Place, Server, Service};
 use crate::wait;
 
 /// The other servers that the example uses.
@@ -21,26 +26,42 @@ pub(super) struct Stores {
     redis: Server,
     rabbitmq: Server,
     mariadb: Server,
+    cassandra: Server,
 }
 
 impl Stores {
     /// Has all answer.
     pub(super) fn share(root: &Path) -> Result<Self> {
-        let own = Place::at(root.join("target/demo-services"))?;
+        let folder = root.join("target/demo-services");
+        let own = Place::at(folder.clone())?;
+        let left = folder.join(RABBITMQ.kind());
+        if own.running(RABBITMQ.kind()).is_none() && left.exists() {
+            // The vhosts of earlier demos.
+            fs::remove_dir_all(&left)
+                .with_context(|| format!("failed to remove `{}`", left.display()))?;
+        }
         Ok(Self {
             redis: Server::share_private(&REDIS, &own)?,
             rabbitmq: Server::share_private(&RABBITMQ, &own)?,
             mariadb: Server::share(&MARIADB, &Place::of(root)?)?,
+            cassandra: Server::share(&Cassandra, &Place::of(root)?)?,
         })
     }
 
-    /// How the application finds them in the run called `name`.
-    pub(super) fn environment(&self, name: &str) -> Result<Vec<(String, String)>> {
+    /// How the application finds them in the run called `name`, which uses dagz or does without.
+    pub(super) fn environment(&self, name: &str, has_dagz: bool) -> Result<Vec<(String, String)>> {
         // The management API, too.
         let mut all = self.rabbitmq.environment();
         let books = with_database(self.mariadb.url(), name)?;
         all.push(("REDIS_URL".to_owned(), self.redis.url().to_owned()));
         all.push(("MYSQL_URL".to_owned(), books));
+        let history = with_database(self.cassandra.url(), name)?;
+        all.push(("CASSANDRA_URL".to_owned(), history));
+        if has_dagz {
+            // Without, it is the default vhost, since that is there.
+            let events = with_database(self.rabbitmq.url(), name)?;
+            all.push(("AMQP_URL".to_owned(), events));
+        }
         Ok(all)
     }
 
@@ -54,6 +75,7 @@ impl Stores {
         redis::cmd("FLUSHALL")
             .exec(&mut connection)
             .context("failed to empty the demo's own Redis")?;
+        wait::on(self.remove_keyspaces(name))?;
         wait::on(async {
             let server = options(self.mariadb.url())?;
             let mut connection = Conn::new(server)
@@ -76,6 +98,42 @@ impl Stores {
                 .context("failed to disconnect")
         })
     }
+}
+
+impl Stores {
+    /// Drops the keyspaces whose names begin with `name`.
+    async fn remove_keyspaces(&self, name: &str) -> Result<()> {
+        let session = session(self.cassandra.url()).await?;
+        let keyspaces = session
+            .query_unpaged("SELECT keyspace_name FROM system_schema.keyspaces", ())
+            .await
+            .context("failed to list keyspaces")?
+            .into_rows_result()?;
+        for keyspace in keyspaces.rows::<(String,)>()? {
+            let (keyspace,) = keyspace?;
+            if keyspace.starts_with(name) {
+                session
+                    .query_unpaged(format!("DROP KEYSPACE {keyspace}"), ())
+                    .await
+                    .with_context(|| format!("failed to drop the keyspace `{keyspace}`"))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A session on a Cassandra at `url`.
+async fn session(url: &str) -> Result<Session> {
+    let parts = || {
+        let (account, host) = url.strip_prefix("cassandra://")?.split_once('@')?;
+        Some((account.split_once(':')?, host))
+    };
+    let ((user, password), host) = parts().context("the address is not one of Cassandra")?;
+    let builder = SessionBuilder::new().known_node(host).user(user, password);
+    builder
+        .build()
+        .await
+        .context("failed to connect to Cassandra")
 }
 
 /// Of the server and no database.

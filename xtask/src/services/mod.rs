@@ -12,7 +12,7 @@
 //! To add a server: a file or folder beside `redis.rs`, and a line in [`all`] or [`matrix`].
 
 mod archive;
-mod cassandra;
+pub(crate) mod cassandra;
 pub(crate) mod command;
 pub(crate) mod compose;
 mod home;

@@ -50,8 +50,14 @@ fn in_parallel_the_suite_fails_without_dagz() {
 
 #[test]
 fn in_parallel_the_suite_passes_with_dagz() {
-    let run =
-        Run::of("dagz", 40).child(|suite| suite.env("DAGZ_WORKERS", "8").arg("--test-threads=8"));
+    let run = Run::of("dagz", 40);
+    let vhost = run.stores.vhost();
+    let run = run.child(|suite| {
+        suite
+            .env("DAGZ_WORKERS", "8")
+            .env("AMQP_URL", vhost)
+            .arg("--test-threads=8")
+    });
     assert!(run.status.success(), "{}", run.output);
     assert!(run.passed >= 120, "{}", run.output);
     assert!(run.audits >= 100, "only {} tests were audited", run.audits);

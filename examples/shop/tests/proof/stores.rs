@@ -1,7 +1,9 @@
-//! A child's other stores: indices of a Redis and databases of a MariaDB that no other child has. [`Stores`] is both.
+//! A child's other stores, which no other child has: indices of a Redis, databases of a MariaDB, vhosts of a RabbitMQ and
+//! keyspaces of a Cassandra. [`Stores`] is all.
 
 use std::env;
 
+use dagz::cassandra::scylla::client::session_builder::SessionBuilder;
 use mysql_async::prelude::Queryable;
 use mysql_async::{Conn, Opts, OptsBuilder};
 use redis::AsyncCommands;
@@ -14,6 +16,9 @@ pub(crate) struct Stores {
     name: String,
     redis: String,
     mysql: String,
+    amqp: String,
+    management: String,
+    cassandra: String,
 }
 
 impl Stores {
@@ -28,16 +33,32 @@ impl Stores {
         };
         let redis = variable("REDIS_URL", "redis");
         let mysql = variable("MYSQL_URL", "mariadb");
+        let cassandra = variable("CASSANDRA_URL", "cassandra");
         Self {
             name: name.to_owned(),
             redis: with_path(&redis, &index.to_string()),
             mysql: with_path(&mysql, name),
+            amqp: variable("AMQP_URL", "rabbitmq"),
+            management: variable("DAGZ_TEST_AMQP_MANAGEMENT_URL", "rabbitmq"),
+            cassandra: with_path(&cassandra, name),
         }
     }
 
     /// What the child must know.
-    pub(crate) fn environment(&self) -> [(&'static str, &str); 2] {
-        [("REDIS_URL", &self.redis), ("MYSQL_URL", &self.mysql)]
+    pub(crate) fn environment(&self) -> [(&'static str, &str); 5] {
+        [
+            ("REDIS_URL", &self.redis),
+            ("MYSQL_URL", &self.mysql),
+            // The default vhost: a child without dagz needs one that is there.
+            ("AMQP_URL", &self.amqp),
+            ("DAGZ_TEST_AMQP_MANAGEMENT_URL", &self.management),
+            ("CASSANDRA_URL", &self.cassandra),
+        ]
+    }
+
+    /// The base vhost of a child with dagz, by which its workers' are called.
+    pub(crate) fn vhost(&self) -> String {
+        with_path(&self.amqp, &self.name)
     }
 
     /// Removes what the child left.
@@ -47,7 +68,9 @@ impl Stores {
             .build()?;
         runtime.block_on(async {
             self.remove_indices().await?;
-            self.remove_databases().await
+            self.remove_databases().await?;
+            self.remove_vhosts().await?;
+            self.remove_keyspaces().await
         })
     }
 
@@ -66,6 +89,35 @@ impl Stores {
         {
             redis::cmd("FLUSHDB").exec_async(&mut connection).await?;
         }
+        Ok(())
+    }
+
+    async fn remove_vhosts(&self) -> Outcome {
+        let config = dagz::amqp::Config::new(&self.vhost())?.management(&self.management)?;
+        for vhost in dagz::amqp::databases(&config, &self.name).await? {
+            dagz::amqp::remove(&vhost).await?;
+        }
+        Ok(())
+    }
+
+    async fn remove_keyspaces(&self) -> Outcome {
+        let config = dagz::cassandra::Config::new(&self.cassandra)?;
+        for keyspace in dagz::cassandra::databases(&config, &self.name).await? {
+            dagz::cassandra::remove(&keyspace).await?;
+        }
+        // Without dagz the base keyspace was made.
+        let (account, place) = self.cassandra["cassandra://".len()..]
+            .split_once('@')
+            .ok_or("`CASSANDRA_URL` names no user")?;
+        let (user, password) = account.split_once(':').ok_or("no password")?;
+        let host = place.split('/').next().unwrap_or(place);
+        let session = SessionBuilder::new()
+            .known_node(host)
+            .user(user, password)
+            .build()
+            .await?;
+        let statement = format!("DROP KEYSPACE IF EXISTS {}", self.name);
+        session.query_unpaged(statement, ()).await?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@
 mod app;
 mod audit;
 mod broker;
+mod history;
 mod stores;
 mod support;
 mod today;
@@ -40,3 +41,4 @@ mod server;
 mod staff;
 mod storefront;
 mod threads;
+mod views;

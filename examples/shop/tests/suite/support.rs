@@ -12,6 +12,7 @@ use tokio_postgres::Config;
 
 use crate::app::TestApp;
 use crate::broker::declare;
+use crate::history;
 use crate::{audit, today};
 
 #[dagz::setup]
@@ -27,6 +28,9 @@ fn databases() -> dagz::Result<()> {
         broker = broker.management(&management)?;
     }
     dagz::amqp::configure(broker.worker_init(|_, uri| declare(uri)))?;
+    dagz::cassandra::configure(
+        dagz::cassandra::Config::new(&history()?)?.migrate_with("1", history::migrate),
+    )?;
     let config = dagz::postgres::Config::from_config(configured()?)
         .migrations(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations"))
         .prepare(Prepare::Baseline);
@@ -86,6 +90,16 @@ fn broker() -> dagz::Result<AMQPUri> {
     url.parse().map_err(|_| {
         let message = "`AMQP_URL` is not usable";
         Error::new(ErrorKind::Settings, message)
+    })
+}
+
+/// Where the shop would be configured to keep views: `CASSANDRA_URL`, and `shop_history` where that names no keyspace.
+pub(crate) fn history() -> dagz::Result<String> {
+    let url = variable("CASSANDRA_URL", "cassandra")?;
+    let place = url.split_once("://").map_or("", |(_, place)| place);
+    Ok(match place.split_once('/') {
+        Some((_, keyspace)) if !keyspace.is_empty() => url,
+        _ => format!("{}/shop_history", url.trim_end_matches('/')),
     })
 }
 
