@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Row, Statement, types::Type};
 use super::{
     baseline::{EVENT_TRIGGER_STATE, SETTINGS_STATE},
     catalog::{COUNTS, Catalog, NEWER, Sequence, Table},
-    sessions,
+    log, sessions,
 };
 use crate::{Prepare, error, sql};
 
@@ -175,7 +175,12 @@ impl Probe {
     }
 }
 
-fn tables(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec<ProbedTable> {
+/// The tables of `catalog`, and what `prepare` means them to hold.
+pub(super) fn tables(
+    catalog: &Catalog,
+    prepare: Prepare,
+    keep_tables: &[String],
+) -> Vec<ProbedTable> {
     catalog
         .tables
         .iter()
@@ -197,16 +202,19 @@ fn tables(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec<Pr
         .collect()
 }
 
-fn is_kept(table: &Table, keep_tables: &[String]) -> bool {
-    keep_tables.iter().any(|kept| {
-        *kept == table.name
-            || kept
-                .split_once('.')
-                .is_some_and(|(schema, name)| schema == table.schema && name == table.name)
-    })
+/// Whether [`Config::keep_tables`](crate::Config::keep_tables) keeps this table.
+pub(super) fn is_kept(table: &Table, keep_tables: &[String]) -> bool {
+    keep_tables
+        .iter()
+        .any(|kept| log::is_named(kept, &table.schema, &table.name))
 }
 
-fn sequences(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec<ProbedSequence> {
+/// The sequences of `catalog`, and where `prepare` means them to stand.
+pub(super) fn sequences(
+    catalog: &Catalog,
+    prepare: Prepare,
+    keep_tables: &[String],
+) -> Vec<ProbedSequence> {
     let kept: Vec<u32> = match prepare {
         Prepare::Truncate => catalog
             .tables
@@ -272,7 +280,22 @@ fn statement(
         .iter()
         .map(|index| table_expression(&tables[*index]))
         .collect();
-    let sequences: Vec<_> = sequences
+    let sequences = moved(sequences);
+    format!(
+        "SELECT (SELECT description FROM pg_shdescription WHERE objoid = {database} AND classoid = 1262), \
+                (SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.datid = {database} AND {leftovers}), \
+                {prepared}, {drift}, \
+                (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata), \
+                ARRAY[{}]::bigint[], {sequences} \
+         FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s",
+        tables.join(", ")
+    )
+}
+
+/// For each sequence, whether it stands elsewhere than it should. No function of Postgres tells as
+/// exactly before version 18: `pg_sequence_last_value` is blind to `setval(…, false)`.
+pub(super) fn moved(sequences: &[ProbedSequence]) -> String {
+    let moved: Vec<_> = sequences
         .iter()
         .map(|sequence| {
             format!(
@@ -281,16 +304,7 @@ fn statement(
             )
         })
         .collect();
-    format!(
-        "SELECT (SELECT description FROM pg_shdescription WHERE objoid = {database} AND classoid = 1262), \
-                (SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.datid = {database} AND {leftovers}), \
-                {prepared}, {drift}, \
-                (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata), \
-                ARRAY[{}]::bigint[], ARRAY[{}]::boolean[] \
-         FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s",
-        tables.join(", "),
-        sequences.join(", ")
-    )
+    format!("ARRAY[{}]::boolean[]", moved.join(", "))
 }
 
 /// The table's size if it differs from its start, else NULL.
