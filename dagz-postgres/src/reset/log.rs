@@ -151,8 +151,8 @@ pub(super) async fn install(client: &Client, config: &Config) -> Result<(), toki
             }
         }
         // A crash empties an unlogged table, seed rows and all, and no trigger tells.
-        let is_left_out = log.leaves_out(&schema, &name);
-        if !is_parent && (is_left_out || is_unlogged && rows.is_some()) {
+        let is_left_out = log.leaves_out(&schema, &name) || is_unlogged && rows.is_some();
+        if is_left_out && !is_parent {
             unnoted.push(differs(oid, &table, rows));
         }
         if !is_left_out {
