@@ -120,6 +120,7 @@ struct Bench {
     config: tokio_postgres::Config,
     base: String,
     test: Client,
+    tables: u32,
     /// In another database, where it is nobody's business.
     elsewhere: Client,
 }
@@ -150,6 +151,7 @@ impl Bench {
             base,
             test,
             elsewhere,
+            tables: u32::try_from(tables).unwrap(),
         }
     }
 
@@ -168,7 +170,7 @@ impl Bench {
     async fn release(&self) {
         self.driver.release(&self.target).await;
         let released = Instant::now();
-        while released.elapsed() < WAIT {
+        while released.elapsed() < WAIT * (1 + self.tables / 200) {
             self.elsewhere.simple_query("SELECT 1").await.unwrap();
         }
     }
@@ -233,12 +235,12 @@ async fn rounds_of(tables: usize, rounds: usize, log: Bench, plain: Bench) -> Ve
         for what in order {
             // Seldom, and by hand at other times than the rest: the server tells every session of
             // each truncated table, and one that lags behind forgets all its plans.
-            let turn = match what {
-                3 | 11 => Some(0),
-                4 | 5 => Some(5),
-                _ => None,
+            let is_its_turn = match what {
+                3 | 11 => round % 10 < 3,
+                4 | 5 => round % 10 == 5,
+                _ => true,
             };
-            if turn.is_some_and(|turn| round % 10 != turn) {
+            if !is_its_turn {
                 continue;
             }
             let bench = if matches!(what, 4..=5 | 8..=10) {

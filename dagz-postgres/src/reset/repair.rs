@@ -72,7 +72,11 @@ pub(super) async fn plan(
                 error,
             )
         })?;
-        batch.push_str(&statements);
+        // Who writes meanwhile has either committed, and is seen, or waits.
+        let _ = write!(
+            batch,
+            "LOCK TABLE ONLY {name} IN SHARE ROW EXCLUSIVE MODE; {statements}"
+        );
     }
     if findings.large_objects {
         batch.push_str("SELECT lo_unlink(oid) FROM pg_largeobject_metadata;");
@@ -80,9 +84,16 @@ pub(super) async fn plan(
     for index in &findings.sequences {
         batch.push_str(&set_back(&probe.sequences[*index]));
     }
-    // What this transaction wrote is the start state: nothing of it is newer than the mark.
+    // What this transaction wrote is the start state: nothing of it is newer than the mark. Which
+    // may not pass a transaction that is older and still open: what that writes would be, too.
     if !seeded.is_empty() || !truncated.is_empty() && !catalog.is_watched {
-        batch.push_str("UPDATE dagz_baseline.state SET mark = pg_current_xact_id();");
+        let _ = write!(
+            batch,
+            "UPDATE dagz_baseline.state SET mark = pg_current_xact_id() \
+             WHERE NOT EXISTS (SELECT FROM pg_stat_get_backend_idset() b WHERE pg_stat_get_backend_dbid(b) = {} \
+                               AND pg_stat_get_backend_pid(b) <> pg_backend_pid() AND pg_stat_get_backend_xact_start(b) IS NOT NULL);",
+            catalog.database
+        );
     }
     Ok(Plan::Batch(batch))
 }
