@@ -189,12 +189,10 @@ BEGIN
         IF NOT EXISTS (SELECT FROM pg_stat_get_backend_idset() b
                        WHERE pg_stat_get_backend_dbid(b) = this AND pg_stat_get_backend_pid(b) <> pg_backend_pid()
                          AND pg_stat_get_backend_xact_start(b) IS NOT NULL)
-           AND NOT EXISTS (SELECT FROM dagz_baseline.writes w WHERE w.xmin <> pg_current_xact_id()::xid) THEN
+           AND NOT EXISTS (SELECT FROM dagz_baseline.writes) THEN
             UPDATE dagz_baseline.state SET mark = pg_current_xact_id();
         END IF;
     END IF;
-    -- The entries that this very transaction made.
-    DELETE FROM dagz_baseline.writes w WHERE w.xmin = pg_current_xact_id()::xid;
     outcome := 'repaired';
 END $dagz$;"
     )

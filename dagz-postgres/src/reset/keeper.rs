@@ -13,7 +13,7 @@ use tokio_postgres::{Client, Statement, error::SqlState};
 
 use super::{
     catalog::{Catalog, Loaded},
-    failure, is_missing, lock,
+    failure, is_missing, lock, log,
     probe::{self, Findings, Probe},
     quick::Quick,
     repair::{self, Plan},
@@ -266,7 +266,7 @@ impl Keeper {
     pub(super) fn settings(&self, driver: &Driver) -> String {
         let config = driver.config();
         let limit = config.leak_patience.min(config.lock_timeout).as_millis();
-        let mut settings = format!("SET lock_timeout = {};", limit.max(1));
+        let mut settings = format!("SET lock_timeout = {}; {};", limit.max(1), log::IS_RESET);
         if self.catalog.may_replicate {
             // So that no foreign key and no trigger of the user's minds what a repair does. For
             // the session and not for each repair: every change of it discards the plans, and

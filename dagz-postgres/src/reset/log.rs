@@ -95,6 +95,11 @@ BEGIN
 END $$;
 ";
 
+/// What a session that resets says of itself: what it writes needs no note.
+pub(super) const IS_RESET: &str = "SET dagz.resets = 'on'";
+
+const NOT_A_RESET: &str = "pg_catalog.current_setting('dagz.resets', true) IS DISTINCT FROM 'on'";
+
 /// Every relation that a statement can write to, with whether a crash empties it.
 const RELATIONS: &str = "
 SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u', t.rows
@@ -158,7 +163,7 @@ pub(super) async fn install(client: &Client, config: &Config) -> Result<(), toki
         if !is_left_out {
             batch.push_str(&format!(
                 "CREATE TRIGGER dagz_write BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} \
-                 FOR EACH STATEMENT EXECUTE FUNCTION dagz_baseline.note_write(); \
+                 FOR EACH STATEMENT WHEN ({NOT_A_RESET}) EXECUTE FUNCTION dagz_baseline.note_write(); \
                  ALTER TABLE {table} {enable} TRIGGER dagz_write;"
             ));
         }
