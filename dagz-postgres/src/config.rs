@@ -9,7 +9,7 @@ use dagz_core::{
     driver::{BoxError, Hook, Migrate, Migrations, PrepareWith},
 };
 
-use crate::route;
+use crate::{provision, reset::WriteLog, route};
 
 type Filter = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 
@@ -53,6 +53,7 @@ pub struct Config {
     pub(crate) keep_tables: Vec<String>,
     pub(crate) leak_patience: Duration,
     pub(crate) lock_timeout: Duration,
+    pub(crate) write_log: WriteLog,
 }
 
 impl Config {
@@ -83,6 +84,7 @@ impl Config {
             keep_tables: KEPT_TABLES.map(str::to_owned).to_vec(),
             leak_patience: Duration::from_millis(250),
             lock_timeout: Duration::from_secs(5),
+            write_log: WriteLog::default(),
         }
     }
 
@@ -206,6 +208,39 @@ impl Config {
         self
     }
 
+    /// Whether a trigger on each table notes which tables a test wrote to, so that a reset need not
+    /// look into all of them; `true` unless said otherwise. Needs a superuser; without one, it is as
+    /// if it were off.
+    #[must_use]
+    pub fn write_log(mut self, on: bool) -> Self {
+        self.write_log.is_on = on;
+        self
+    }
+
+    /// The tables that get no such trigger, as `table` or `schema.table`: each reset looks into
+    /// them. For tables that are written to so often, by small statements, that the trigger shows.
+    #[must_use]
+    pub fn write_log_except<N: Into<String>>(
+        mut self,
+        tables: impl IntoIterator<Item = N>,
+    ) -> Self {
+        self.write_log.except = tables.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Switches one detection off, so that tests can see that something depends on it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn blind_to(mut self, detection: &'static str) -> Self {
+        self.write_log.blind = Some(detection);
+        self
+    }
+
+    /// What a template depends on beside the migrations.
+    pub(crate) fn format(&self) -> String {
+        format!("{}{}", provision::FORMAT, self.write_log.fingerprint())
+    }
+
     /// Whether the user's filter lets `name` be rerouted.
     pub(crate) fn wants(&self, name: &str) -> bool {
         self.reroute_if.as_ref().is_none_or(|filter| filter(name))
@@ -227,6 +262,7 @@ impl fmt::Debug for Config {
             .field("keep_tables", &self.keep_tables)
             .field("leak_patience", &self.leak_patience)
             .field("lock_timeout", &self.lock_timeout)
+            .field("write_log", &self.write_log)
             .finish_non_exhaustive()
     }
 }

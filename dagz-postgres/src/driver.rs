@@ -137,7 +137,7 @@ impl DbConfig for Driver {
             .get_or_init(|| {
                 self.config()
                     .migrations
-                    .fingerprint(provision::FORMAT)
+                    .fingerprint(&self.config().format())
                     .unwrap_or_default()
             })
             .clone()
@@ -165,7 +165,7 @@ impl DbConfig for Driver {
 
     async fn release(&self, target: &Target) {
         if let Ok(database) = self.database(target) {
-            reset::release(&database).await;
+            reset::release(database).await;
         }
     }
 }

@@ -195,7 +195,7 @@ impl Driver {
         let client = server
             .connect(target.name(), &session_name(target, "adopt"))
             .await?;
-        reset::capture(&client, target.name(), CaptureFor::Itself).await?;
+        reset::capture(&client, target.name(), CaptureFor::Itself, self.config()).await?;
         let stamp = stamp(target, Role::Worker, &row, "adopted");
         admin.stamp(target.name(), &stamp).await?;
         admin.keep();

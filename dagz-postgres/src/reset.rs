@@ -1,7 +1,8 @@
 //! Brings a worker's database to its start state, at the cost of what a test dirtied.
 //!
 //! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
-//! process. Its probe (`reset/probe.rs`, written from `reset/catalog.rs`) finds what differs in one
+//! process. As a superuser it resets by a log of writes (`reset/log.rs`), which one call reads and
+//! undoes (`reset/quick.rs`, `reset/function.rs`). Elsewhere it looks. Its probe (`reset/probe.rs`, written from `reset/catalog.rs`) finds what differs in one
 //! round trip, which also takes the lock (`reset/lock.rs`); `reset/repair.rs` undoes it in a second
 //! one; `reset/sessions.rs` ends what earlier tests left
 //! running; `reset/baseline.rs` records the start state when the database is made. Where a repair
@@ -9,21 +10,28 @@
 
 mod baseline;
 mod catalog;
+mod function;
 mod keeper;
 mod lock;
+mod log;
 mod probe;
+mod quick;
 mod repair;
 mod sessions;
 
-use std::time::Instant;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use dagz_core::{Error, ErrorKind, Result, Target, Worker, driver::Failure, event::Event};
+use dagz_core::{Error, ErrorKind, Result, Target, Worker, driver::Failure, event::Event, runtime};
 use tokio_postgres::{Client, error::SqlState};
 
 use self::keeper::{Opened, Outcome};
 pub(crate) use self::{
     baseline::{CaptureFor, capture},
     keeper::Keeper,
+    log::WriteLog,
     sessions::roll_back_prepared,
 };
 use crate::{
@@ -32,6 +40,9 @@ use crate::{
     error, provision,
     server::Server,
 };
+
+/// How long the sessions of a test that has ended may take to be gone, as a rule.
+const CLOSING: Duration = Duration::from_millis(5);
 
 /// Empties every table of `target`'s database, except the kept ones, and sets every sequence to
 /// its start; for use in [`Config::prepare_with`](crate::Config::prepare_with).
@@ -145,11 +156,21 @@ async fn rebuild(
 }
 
 /// Gives the database back: kept clients are clean, and other runs may use it.
-pub(crate) async fn release(database: &Database) {
+pub(crate) async fn release(database: Arc<Database>) {
     database.shelf.settle().await;
     if let Some(keeper) = database.keeper.lock().await.as_mut() {
         keeper.unlock();
     }
+    runtime::spawn(async move {
+        let compare = async || match database.keeper.lock().await.as_mut() {
+            Some(keeper) => keeper.compare().await,
+            None => false,
+        };
+        if compare().await {
+            tokio::time::sleep(CLOSING).await;
+            compare().await;
+        }
+    });
 }
 
 /// A session in the database `name` that holds its lock, so that nobody else can be using it.

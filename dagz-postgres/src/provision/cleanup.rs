@@ -87,11 +87,12 @@ pub async fn remove(database: &Stamped) -> Result<()> {
     admin.drop_database(database.name(), fence).await
 }
 
+/// An autovacuum worker does not count: dropping ends it.
 async fn is_connected(admin: &Admin<'_>, name: &str) -> Result<bool> {
     let row = admin
         .client()
         .query_one(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1)",
+            "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND backend_type = 'client backend')",
             &[&name],
         )
         .await

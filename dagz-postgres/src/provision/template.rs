@@ -37,7 +37,7 @@ pub(super) async fn ensure(
 ) -> Result<Template> {
     let config = driver.config();
     let copies_base = config.migrations.is_none();
-    let migrations = config.migrations.fingerprint(migrations::FORMAT)?;
+    let migrations = config.migrations.fingerprint(&config.format())?;
     let version = &admin.version.to_be_bytes();
     let fingerprint = template::fingerprint(&migrations, version, target, copies_base);
     let template = Template {
@@ -130,7 +130,7 @@ async fn make(
         .server()
         .connect(&template.name, "dagz template")
         .await?;
-    reset::capture(&client, &template.name, CaptureFor::Template).await?;
+    reset::capture(&client, &template.name, CaptureFor::Template, config).await?;
     drop(client);
     let stamp =
         stamp::stamp(target, Role::Template, &row, &template.fingerprint).named(&template.name);

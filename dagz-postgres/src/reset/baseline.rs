@@ -3,13 +3,17 @@
 //! Everything recorded there is copied along when the database is a template: the rows of tables
 //! that are not empty, the state of the sequences, and a transaction id, the *mark*, after which
 //! no row may be newer. Event triggers note each change of the schema, where the role may create
-//! them. `reset/catalog.rs` reads it back; the main function is [`capture`].
+//! them, and the log of `reset/log.rs` each write. `reset/catalog.rs` reads it back; the main function is
+//! [`capture`].
 
 use dagz_core::{Error, ErrorKind, Result};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-use super::catalog::{COLUMNS, COUNTS, SEQUENCES, TABLES, TRIGGERS};
-use crate::{error, sql};
+use super::{
+    catalog::{COLUMNS, COUNTS, SEQUENCES, TABLES, TRIGGERS},
+    log,
+};
+use crate::{Config, error, sql};
 
 /// Tells dagz's own schema from one that an application happens to call the same.
 const SCHEMA_COMMENT: &str = "start state of this database, kept by dagz";
@@ -31,7 +35,10 @@ CREATE TABLE dagz_baseline.state (
     large_objects bigint NOT NULL,
     catalogs text NOT NULL,
     has_always_triggers boolean NOT NULL,
-    has_triggers boolean NOT NULL
+    has_triggers boolean NOT NULL,
+    is_logged boolean NOT NULL,
+    reset_to text NOT NULL,
+    event_trigger_count bigint NOT NULL
 ) WITH (fillfactor = 10);
 ";
 
@@ -75,8 +82,13 @@ pub(crate) enum CaptureFor {
 }
 
 /// Takes the present content of the database behind `client`, called `name`, as its start state.
-pub(crate) async fn capture(client: &Client, name: &str, purpose: CaptureFor) -> Result<()> {
-    let result = capture_in_transaction(client, name, purpose).await;
+pub(crate) async fn capture(
+    client: &Client,
+    name: &str,
+    purpose: CaptureFor,
+    config: &Config,
+) -> Result<()> {
+    let result = capture_in_transaction(client, name, purpose, config).await;
     if result.is_err() {
         // The reason is what matters; a connection that cannot roll back is gone anyway.
         drop(client.batch_execute("ROLLBACK").await);
@@ -84,7 +96,12 @@ pub(crate) async fn capture(client: &Client, name: &str, purpose: CaptureFor) ->
     result
 }
 
-async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor) -> Result<()> {
+async fn capture_in_transaction(
+    client: &Client,
+    name: &str,
+    purpose: CaptureFor,
+    config: &Config,
+) -> Result<()> {
     let failed = |error| {
         error::statement(
             ErrorKind::WorkerInit,
@@ -99,7 +116,8 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
     drop_former(client, name).await?;
     client
         .batch_execute(&format!(
-            "{SCHEMA} COMMENT ON SCHEMA dagz_baseline IS {}",
+            "{SCHEMA} {} COMMENT ON SCHEMA dagz_baseline IS {}",
+            log::SCHEMA,
             sql::literal(SCHEMA_COMMENT)
         ))
         .await
@@ -130,11 +148,21 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
         })
         .collect();
     client.batch_execute(&states).await.map_err(failed)?;
-    let is_watched = client
-        .query_one("SELECT current_setting('is_superuser') = 'on'", &[])
+    let row = client
+        .query_one(log::IS_POSSIBLE, &[])
         .await
-        .map_err(failed)?
-        .get::<_, bool>(0);
+        .map_err(failed)?;
+    let (is_possible, is_watched): (bool, bool) = (row.get(0), row.get(1));
+    let is_logged = is_possible && is_watched && config.write_log.is_on;
+    // The user's own, before there are dagz's.
+    let triggers = client
+        .query_one(&format!("SELECT {TRIGGERS}"), &[])
+        .await
+        .map_err(failed)?;
+    let (has_always_triggers, has_triggers): (bool, bool) = (triggers.get(0), triggers.get(1));
+    if is_logged {
+        log::install(client, config).await.map_err(failed)?;
+    }
     if is_watched {
         client.batch_execute(EVENT_TRIGGERS).await.map_err(failed)?;
     }
@@ -145,7 +173,8 @@ async fn capture_in_transaction(client: &Client, name: &str, purpose: CaptureFor
     client
         .batch_execute(&format!(
             "INSERT INTO dagz_baseline.state SELECT pg_current_xact_id(), {is_watched}, {EVENT_TRIGGER_STATE}, \
-             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {COUNTS}, {TRIGGERS};
+             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {COUNTS}, \
+             {has_always_triggers}, {has_triggers}, {is_logged}, 'baseline', (SELECT count(*) FROM pg_event_trigger);
              COMMIT"
         ))
         .await

@@ -35,10 +35,11 @@ ORDER BY c.oid";
 
 /// The tables whose files are empty, so that there is no row in them, not even of a transaction
 /// that is open. Needs a superuser; tells none while another session has a transaction open, which
-/// might write, and commit, before the probe looks.
+/// might write, and commit, before the probe looks; and none where the log of writes tells.
 const UNFILLED: &str = "
 SELECT t.oid FROM dagz_baseline.tables t
-WHERE (pg_stat_file(pg_relation_filepath(t.oid), true)).size = 0
+WHERE NOT (SELECT is_logged FROM dagz_baseline.state)
+  AND (pg_stat_file(pg_relation_filepath(t.oid), true)).size = 0
   AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) a
                   WHERE a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
                     AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'
@@ -125,6 +126,8 @@ pub(super) struct Catalog {
     pub(super) sequences: Vec<Sequence>,
     /// Whether event triggers note changes of the schema.
     pub(super) is_watched: bool,
+    /// Whether writes are noted, and the role may see all that a reset by the log relies on.
+    pub(super) is_logged: bool,
     /// Whether the role may switch triggers and foreign keys off for a transaction.
     pub(super) may_replicate: bool,
     /// Whether the server can have prepared transactions at all.
@@ -152,9 +155,10 @@ impl Catalog {
         };
         let query = format!(
             "SELECT d.oid, d.datconnlimit, shobj_description(d.oid, 'pg_database'), {may_replicate}, \
-                    current_setting('max_prepared_transactions')::int > 0 \
+                    current_setting('max_prepared_transactions')::int > 0, \
+                    current_setting('is_superuser') = 'on' \
              FROM pg_database d WHERE d.datname = current_database();
-             SELECT watched, large_objects, has_always_triggers, has_triggers FROM dagz_baseline.state;
+             SELECT watched, large_objects, has_always_triggers, has_triggers, is_logged FROM dagz_baseline.state;
              SELECT oid, schema, name, is_view, rows FROM dagz_baseline.tables;
              SELECT oid, schema, name, start, owner, last_value, is_called FROM dagz_baseline.sequences"
         );
@@ -215,6 +219,7 @@ impl Catalog {
             may_replicate,
             has_prepared: is_true(facts, 4),
             is_watched: is_true(state, 0),
+            is_logged: is_true(state, 4) && is_true(facts, 5),
             large_objects: number(state, 1)?,
             has_side_effects: is_true(state, if may_replicate { 2 } else { 3 }),
             tables: tables.iter().map(table).collect::<Option<_>>()?,

@@ -1,7 +1,8 @@
 //! The connection that is kept for the resets of one worker's database.
 //!
-//! [`Keeper::open`] reads what there is to reset; [`Keeper::reset`] takes the lock and probes in one
-//! round trip, and repairs in a second one if it must. `reset.rs` opens it again when it is lost,
+//! [`Keeper::open`] reads what there is to reset. [`Keeper::reset`] does it by the log of writes
+//! (`reset/quick.rs`); where there is none, it takes the lock and probes in one round trip, and
+//! repairs in a second one if it must. `reset.rs` opens it again when it is lost,
 //! and makes the database anew when that is its outcome.
 
 use std::time::Duration;
@@ -12,8 +13,9 @@ use tokio_postgres::{Client, Statement, error::SqlState};
 
 use super::{
     catalog::{Catalog, Loaded},
-    failure, is_missing, lock,
+    failure, is_missing, lock, log,
     probe::{self, Findings, Probe},
+    quick::Quick,
     repair::{self, Plan},
     sessions,
 };
@@ -24,18 +26,21 @@ use crate::{
 };
 
 /// How often one prepare looks again: after ending leftovers, after a repair with side effects.
-const ROUNDS: usize = 5;
+pub(super) const ROUNDS: usize = 5;
 
 /// The kept connection to one worker's database.
 pub(crate) struct Keeper {
     pub(super) client: Client,
-    catalog: Box<Catalog>,
+    pub(super) catalog: Box<Catalog>,
     lock: Statement,
     truncate: Option<Probe>,
     baseline: Option<Probe>,
     /// The tables that were empty for certain when it was opened; for the reset that opened it.
     unfilled: Option<Vec<u32>>,
-    is_locked: bool,
+    pub(super) is_locked: bool,
+    pub(super) quick: Option<Quick>,
+    /// Whether the server's count of sessions is up to date.
+    pub(super) knows_sessions: bool,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -105,6 +110,8 @@ impl Keeper {
                         baseline: None,
                         unfilled: unfilled.filter(|_| is_locked),
                         is_locked,
+                        quick: None,
+                        knows_sessions: server.major() >= 15,
                     }))),
                     owner if owner.is_ours() => ruin(client, &lock, target).await,
                     owner => Err(owner.refusal(driver::NAME, "reset", target.name())),
@@ -128,14 +135,28 @@ impl Keeper {
         target: &Target,
         mode: Prepare,
     ) -> Result<Outcome, Failure> {
+        // Taken whatever happens: a later reset must not believe it.
+        let unfilled = self.unfilled.take();
+        if mode == Prepare::None {
+            self.take_lock(target.name()).await?;
+            Ok(Outcome::Clean)
+        } else if self.catalog.is_logged {
+            self.reset_by_log(driver, target, mode).await
+        } else {
+            self.reset_by_looking(driver, target, mode, unfilled).await
+        }
+    }
+
+    /// Looks into every table, and undoes what differs.
+    pub(super) async fn reset_by_looking(
+        &mut self,
+        driver: &Driver,
+        target: &Target,
+        mode: Prepare,
+        mut unfilled: Option<Vec<u32>>,
+    ) -> Result<Outcome, Failure> {
         let config = driver.config();
         let database = target.name();
-        // Taken whatever happens: a later reset must not believe it.
-        let mut unfilled = self.unfilled.take();
-        if mode == Prepare::None {
-            self.take_lock(database).await?;
-            return Ok(Outcome::Clean);
-        }
         for _ in 0..ROUNDS {
             match self.learn(driver, target, mode, unfilled.take()).await? {
                 Learnt::Known => {}
@@ -149,7 +170,7 @@ impl Keeper {
                 Looked::Found(findings) => findings,
                 Looked::Rebuild(reason) => return Ok(Outcome::Rebuild(reason)),
             };
-            self.check_stamp(target, &findings)?;
+            self.check_stamp(target, findings.stamp.as_ref())?;
             if findings.has_leftovers {
                 sessions::end(&self.client, target, config.leak_patience).await?;
                 continue;
@@ -210,14 +231,7 @@ impl Keeper {
             return Ok(Learnt::Known);
         }
         let (config, database) = (driver.config(), target.name());
-        let limit = config.leak_patience.min(config.lock_timeout).as_millis();
-        let mut settings = format!("SET lock_timeout = {};", limit.max(1));
-        if self.catalog.may_replicate {
-            // So that no foreign key and no trigger of the user's minds what a repair does. For
-            // the session and not for each repair: every change of it discards the plans, and
-            // planning the probe costs five times what running it does.
-            settings.push_str("SET session_replication_role = replica");
-        }
+        let settings = self.settings(driver);
         let (set, made) = join(self.client.batch_execute(&settings), async {
             let (catalog, keep_tables) = (&self.catalog, &config.keep_tables);
             match unfilled {
@@ -246,6 +260,20 @@ impl Keeper {
             }
             Err(error) => Err(failed(error)),
         }
+    }
+
+    /// What the session needs beside what all of dagz's own do.
+    pub(super) fn settings(&self, driver: &Driver) -> String {
+        let config = driver.config();
+        let limit = config.leak_patience.min(config.lock_timeout).as_millis();
+        let mut settings = format!("SET lock_timeout = {}; {};", limit.max(1), log::IS_RESET);
+        if self.catalog.may_replicate {
+            // So that no foreign key and no trigger of the user's minds what a repair does. For
+            // the session and not for each repair: every change of it discards the plans, and
+            // planning the probe costs five times what running it does.
+            settings.push_str("SET session_replication_role = replica");
+        }
+        settings
     }
 
     fn probe(&self, mode: Prepare) -> Option<&Probe> {
@@ -315,7 +343,7 @@ impl Keeper {
     }
 
     /// Waits for the lock a bounded time.
-    async fn take_lock(&mut self, database: &str) -> Result<(), Failure> {
+    pub(super) async fn take_lock(&mut self, database: &str) -> Result<(), Failure> {
         if !self.is_locked {
             lock::wait(&self.client, &self.lock, database).await?;
             self.is_locked = true;
@@ -331,12 +359,12 @@ impl Keeper {
     }
 
     /// Nothing is removed from a database whose stamp is not this project's any more.
-    fn check_stamp(&self, target: &Target, findings: &Findings) -> Result<()> {
-        if findings.stamp == self.catalog.stamp {
+    pub(super) fn check_stamp(&self, target: &Target, stamp: Option<&String>) -> Result<()> {
+        if stamp == self.catalog.stamp.as_ref() {
             return Ok(());
         }
-        let owner =
-            provision::owner_of(target, self.catalog.database, findings.stamp.as_deref(), -1);
+        let stamp = stamp.map(String::as_str);
+        let owner = provision::owner_of(target, self.catalog.database, stamp, -1);
         if owner.is_ours() {
             Ok(())
         } else {
@@ -376,7 +404,7 @@ async fn ruin(client: Client, lock: &Statement, target: &Target) -> Result<Opene
     Ok(Opened::Ruin(Box::new(client)))
 }
 
-async fn owner_behind(client: &Client, target: &Target) -> Result<Owner> {
+pub(super) async fn owner_behind(client: &Client, target: &Target) -> Result<Owner> {
     let row = client
         .query_one(
             "SELECT oid, shobj_description(oid, 'pg_database'), datconnlimit \
@@ -393,7 +421,7 @@ async fn owner_behind(client: &Client, target: &Target) -> Result<Owner> {
     ))
 }
 
-fn shape(error: &tokio_postgres::Error) -> String {
+pub(super) fn shape(error: &tokio_postgres::Error) -> String {
     let what = error.as_db_error().map_or("", |error| error.message());
     format!("schema changed: {what}")
 }

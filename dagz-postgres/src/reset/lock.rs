@@ -17,7 +17,7 @@ use crate::error;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The two numbers of the lock.
-const KEY: (i32, i32) = (0x6461_677a, 0);
+pub(super) const KEY: (i32, i32) = (0x6461_677a, 0);
 
 /// The statement that takes the lock if it is free, and says whether it did.
 pub(super) async fn prepare(client: &Client) -> Result<Statement, tokio_postgres::Error> {

@@ -5,12 +5,13 @@
 //! sequences differ from the start state. `reset/repair.rs` acts on its [`Findings`].
 
 use dagz_core::{ErrorKind, Result};
+use futures_util::future::join;
 use tokio_postgres::{Client, Row, Statement, types::Type};
 
 use super::{
     baseline::{EVENT_TRIGGER_STATE, SETTINGS_STATE},
     catalog::{COUNTS, Catalog, NEWER, Sequence, Table},
-    sessions,
+    log, sessions,
 };
 use crate::{Prepare, error, sql};
 
@@ -21,15 +22,14 @@ pub(super) struct Probe {
     probed: Vec<usize>,
     pub(super) tables: Vec<ProbedTable>,
     pub(super) sequences: Vec<ProbedSequence>,
-    has_prepared: bool,
 }
 
 enum How {
-    /// A statement that is kept, for all tables.
-    Prepared(Statement),
+    /// Statements that are kept: who else is here, and what differs, in all tables.
+    Prepared(Statement, Statement),
     /// Text that is run once, for those tables that may have rows: planning is what the first
     /// probe of a connection costs, and most tables of most schemas no test writes to.
-    Once(String),
+    Once(String, String),
 }
 
 /// A table and what it should hold.
@@ -95,13 +95,16 @@ impl Probe {
         let sequences = sequences(catalog, prepare, keep_tables);
         let probed: Vec<_> = (0..tables.len()).collect();
         let text = statement(catalog, &tables, &probed, &sequences);
-        let statement = client.prepare_typed(&text, &[Type::TEXT]).await?;
+        let (present, statement) = join(
+            client.prepare_typed(&leftovers(catalog), &[Type::TEXT]),
+            client.prepare_typed(&text, &[]),
+        )
+        .await;
         Ok(Self {
-            how: How::Prepared(statement),
+            how: How::Prepared(present?, statement?),
             probed,
             tables,
             sequences,
-            has_prepared: catalog.has_prepared,
         })
     }
 
@@ -121,46 +124,61 @@ impl Probe {
             })
             .collect();
         Self {
-            how: How::Once(statement(catalog, &tables, &probed, &sequences)),
+            how: How::Once(
+                leftovers(catalog),
+                statement(catalog, &tables, &probed, &sequences),
+            ),
             probed,
             tables,
             sequences,
-            has_prepared: catalog.has_prepared,
         }
     }
 
     /// Whether it must not be run again.
     pub(super) fn is_once(&self) -> bool {
-        matches!(self.how, How::Once(_))
+        matches!(self.how, How::Once(..))
     }
 
-    /// Looks, on behalf of the test of this tag.
+    /// Looks, on behalf of the test of this tag: first who else is here, then, by a statement that
+    /// sees what they committed until then, what differs. In one statement, or the other way round,
+    /// a transaction that commits in between would be neither open nor seen.
     pub(super) async fn run(
         &self,
         client: &Client,
         tag: &str,
     ) -> Result<Option<Findings>, tokio_postgres::Error> {
-        let row = match &self.how {
-            How::Prepared(statement) => client.query_opt(statement, &[&tag]).await?,
-            How::Once(text) => client.query_typed_opt(text, &[(&tag, Type::TEXT)]).await?,
+        let (present, row) = match &self.how {
+            How::Prepared(present, statement) => {
+                join(
+                    client.query_opt(present, &[&tag]),
+                    client.query_opt(statement, &[]),
+                )
+                .await
+            }
+            How::Once(present, text) => {
+                join(
+                    client.query_typed_opt(present, &[(&tag, Type::TEXT)]),
+                    client.query_typed_opt(text, &[]),
+                )
+                .await
+            }
         };
-        row.map(|row| self.findings(&row)).transpose()
+        let has_leftovers = match present? {
+            Some(present) => present.try_get(0)?,
+            None => false,
+        };
+        row?.map(|row| self.findings(&row, has_leftovers))
+            .transpose()
     }
 
-    fn findings(&self, row: &Row) -> Result<Findings, tokio_postgres::Error> {
-        let prepared: i64 = if self.has_prepared {
-            row.try_get(2)?
-        } else {
-            0
-        };
-        let sessions: i64 = row.try_get(1)?;
-        let tables: Vec<Option<i64>> = row.try_get(5)?;
-        let sequences: Vec<bool> = row.try_get(6)?;
+    fn findings(&self, row: &Row, has_leftovers: bool) -> Result<Findings, tokio_postgres::Error> {
+        let tables: Vec<Option<i64>> = row.try_get(3)?;
+        let sequences: Vec<bool> = row.try_get(4)?;
         Ok(Findings {
             stamp: row.try_get(0)?,
-            has_leftovers: sessions + prepared > 0,
-            drift: row.try_get(3)?,
-            large_objects: row.try_get(4)?,
+            has_leftovers,
+            drift: row.try_get(1)?,
+            large_objects: row.try_get(2)?,
             tables: tables
                 .into_iter()
                 .enumerate()
@@ -175,7 +193,12 @@ impl Probe {
     }
 }
 
-fn tables(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec<ProbedTable> {
+/// The tables of `catalog`, and what `prepare` means them to hold.
+pub(super) fn tables(
+    catalog: &Catalog,
+    prepare: Prepare,
+    keep_tables: &[String],
+) -> Vec<ProbedTable> {
     catalog
         .tables
         .iter()
@@ -197,16 +220,19 @@ fn tables(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec<Pr
         .collect()
 }
 
-fn is_kept(table: &Table, keep_tables: &[String]) -> bool {
-    keep_tables.iter().any(|kept| {
-        *kept == table.name
-            || kept
-                .split_once('.')
-                .is_some_and(|(schema, name)| schema == table.schema && name == table.name)
-    })
+/// Whether [`Config::keep_tables`](crate::Config::keep_tables) keeps this table.
+pub(super) fn is_kept(table: &Table, keep_tables: &[String]) -> bool {
+    keep_tables
+        .iter()
+        .any(|kept| log::is_named(kept, &table.schema, &table.name))
 }
 
-fn sequences(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec<ProbedSequence> {
+/// The sequences of `catalog`, and where `prepare` means them to stand.
+pub(super) fn sequences(
+    catalog: &Catalog,
+    prepare: Prepare,
+    keep_tables: &[String],
+) -> Vec<ProbedSequence> {
     let kept: Vec<u32> = match prepare {
         Prepare::Truncate => catalog
             .tables
@@ -243,6 +269,20 @@ fn sequences(catalog: &Catalog, prepare: Prepare, keep_tables: &[String]) -> Vec
         .collect()
 }
 
+/// Whether sessions or prepared transactions of earlier tests are still there.
+fn leftovers(catalog: &Catalog) -> String {
+    let database = catalog.database;
+    let leftover = sessions::is_leftover("a", "$1");
+    let prepared = if catalog.has_prepared {
+        format!(" OR EXISTS (SELECT FROM pg_prepared_xact() p WHERE p.dbid = {database})")
+    } else {
+        String::new()
+    };
+    format!(
+        "SELECT EXISTS (SELECT FROM pg_stat_get_activity(NULL) a WHERE a.datid = {database} AND {leftover}){prepared}"
+    )
+}
+
 fn statement(
     catalog: &Catalog,
     tables: &[ProbedTable],
@@ -250,12 +290,6 @@ fn statement(
     sequences: &[ProbedSequence],
 ) -> String {
     let database = catalog.database;
-    let leftovers = sessions::is_leftover("a", "$1");
-    let prepared = if catalog.has_prepared {
-        format!("(SELECT count(*) FROM pg_prepared_xact() p WHERE p.dbid = {database})")
-    } else {
-        "0::bigint".to_owned()
-    };
     // The first reason that holds; NULL where none does.
     let noted = if catalog.is_watched {
         "WHEN EXISTS (SELECT FROM dagz_baseline.drift) THEN (SELECT concat_ws(' ', command, object) FROM dagz_baseline.drift LIMIT 1)"
@@ -272,7 +306,21 @@ fn statement(
         .iter()
         .map(|index| table_expression(&tables[*index]))
         .collect();
-    let sequences: Vec<_> = sequences
+    let sequences = moved(sequences);
+    format!(
+        "SELECT (SELECT description FROM pg_shdescription WHERE objoid = {database} AND classoid = 1262), \
+                {drift}, \
+                (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata), \
+                ARRAY[{}]::bigint[], {sequences} \
+         FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s",
+        tables.join(", ")
+    )
+}
+
+/// For each sequence, whether it stands elsewhere than it should. No function of Postgres tells as
+/// exactly before version 18: `pg_sequence_last_value` is blind to `setval(…, false)`.
+pub(super) fn moved(sequences: &[ProbedSequence]) -> String {
+    let moved: Vec<_> = sequences
         .iter()
         .map(|sequence| {
             format!(
@@ -281,16 +329,7 @@ fn statement(
             )
         })
         .collect();
-    format!(
-        "SELECT (SELECT description FROM pg_shdescription WHERE objoid = {database} AND classoid = 1262), \
-                (SELECT count(*) FROM pg_stat_get_activity(NULL) a WHERE a.datid = {database} AND {leftovers}), \
-                {prepared}, {drift}, \
-                (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata), \
-                ARRAY[{}]::bigint[], ARRAY[{}]::boolean[] \
-         FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s",
-        tables.join(", "),
-        sequences.join(", ")
-    )
+    format!("ARRAY[{}]::boolean[]", moved.join(", "))
 }
 
 /// The table's size if it differs from its start, else NULL.

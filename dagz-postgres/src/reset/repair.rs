@@ -11,12 +11,10 @@ use tokio_postgres::Client;
 
 use super::{
     catalog::{COLUMNS, Catalog},
-    probe::{Findings, Probe, ProbedTable, TableStart},
+    function,
+    probe::{Findings, Probe, ProbedSequence, ProbedTable, TableStart},
 };
 use crate::error;
-
-/// From this size on, giving a table new files is faster than deleting its rows.
-const TRUNCATE_FROM: i64 = 1 << 20;
 
 /// The most tables that are truncated for the sake of one that references make inseparable.
 const TRUNCATE_AT_MOST: usize = 8;
@@ -41,7 +39,7 @@ pub(super) async fn plan(
     for (index, size) in &findings.tables {
         let table = &probe.tables[*index];
         match table.start {
-            TableStart::Empty if *size >= TRUNCATE_FROM => large.push(table),
+            TableStart::Empty if *size >= function::LARGE => large.push(table),
             TableStart::Empty => filled.push(table),
             TableStart::Rows(_) => seeded.push(table),
             TableStart::View(_) => {
@@ -60,28 +58,42 @@ pub(super) async fn plan(
     }
 
     let mut batch = format!("SET LOCAL lock_timeout = {lock_timeout};");
-    let truncated = truncations(client, probe, &mut filled, &large).await?;
+    let truncated = truncations(client, &probe.tables, &mut filled, &large).await?;
     if !truncated.is_empty() {
         let _ = write!(batch, "TRUNCATE ONLY {};", truncated.join(", ONLY "));
     }
     delete(&mut batch, &filled, catalog.may_replicate);
     for table in &seeded {
-        restore(client, &mut batch, table).await?;
+        let ProbedTable { oid, name, .. } = table;
+        let statements = restoring(client, *oid, name).await.map_err(|error| {
+            error::statement(
+                ErrorKind::Prepare,
+                format!("cannot read the columns of {name}"),
+                error,
+            )
+        })?;
+        // Who writes meanwhile has either committed, and is seen, or waits.
+        let _ = write!(
+            batch,
+            "LOCK TABLE ONLY {name} IN SHARE ROW EXCLUSIVE MODE; {statements}"
+        );
     }
     if findings.large_objects {
         batch.push_str("SELECT lo_unlink(oid) FROM pg_largeobject_metadata;");
     }
     for index in &findings.sequences {
-        let sequence = &probe.sequences[*index];
+        batch.push_str(&set_back(&probe.sequences[*index]));
+    }
+    // What this transaction wrote is the start state: nothing of it is newer than the mark. Which
+    // may not pass a transaction that is older and still open: what that writes would be, too.
+    if !seeded.is_empty() || !truncated.is_empty() && !catalog.is_watched {
         let _ = write!(
             batch,
-            "SELECT setval({}::regclass, {}, {});",
-            sequence.oid, sequence.value, sequence.is_called
+            "UPDATE dagz_baseline.state SET mark = pg_current_xact_id() \
+             WHERE NOT EXISTS (SELECT FROM pg_stat_get_backend_idset() b WHERE pg_stat_get_backend_dbid(b) = {} \
+                               AND pg_stat_get_backend_pid(b) <> pg_backend_pid() AND pg_stat_get_backend_xact_start(b) IS NOT NULL);",
+            catalog.database
         );
-    }
-    // What this transaction wrote is the start state: nothing of it is newer than the mark.
-    if !seeded.is_empty() || !truncated.is_empty() && !catalog.is_watched {
-        batch.push_str("UPDATE dagz_baseline.state SET mark = pg_current_xact_id();");
     }
     Ok(Plan::Batch(batch))
 }
@@ -103,9 +115,21 @@ fn delete(batch: &mut String, tables: &[&ProbedTable], may_replicate: bool) {
     }
 }
 
-/// Puts the recorded rows back: those that a test wrote go, those that it removed or changed come.
-async fn restore(client: &Client, batch: &mut String, table: &ProbedTable) -> Result<()> {
-    let ProbedTable { oid, name, .. } = table;
+/// What puts a sequence back.
+pub(super) fn set_back(sequence: &ProbedSequence) -> String {
+    format!(
+        "SELECT setval({}::regclass, {}, {});",
+        sequence.oid, sequence.value, sequence.is_called
+    )
+}
+
+/// What puts the recorded rows of a table back: those that a test wrote go, those that it removed or
+/// changed come.
+pub(super) async fn restoring(
+    client: &Client,
+    oid: u32,
+    name: &str,
+) -> Result<String, tokio_postgres::Error> {
     let row = client
         .query_one(
             &format!(
@@ -114,16 +138,9 @@ async fn restore(client: &Client, batch: &mut String, table: &ProbedTable) -> Re
                                WHERE i.indrelid = $1 AND i.indisprimary)",
                 COLUMNS.trim()
             ),
-            &[oid],
+            &[&oid],
         )
-        .await
-        .map_err(|error| {
-            error::statement(
-                ErrorKind::Prepare,
-                format!("cannot read the columns of {name}"),
-                error,
-            )
-        })?;
+        .await?;
     let (columns, key): (Option<String>, Option<String>) = (row.get(0), row.get(1));
     let columns = columns.unwrap_or_default();
     let list = if columns.is_empty() {
@@ -139,18 +156,16 @@ async fn restore(client: &Client, batch: &mut String, table: &ProbedTable) -> Re
         ),
         None => ("", String::new()),
     };
-    let _ = write!(
-        batch,
+    Ok(format!(
         "DELETE FROM ONLY {name}{which}; INSERT INTO {name}{list} SELECT {columns} FROM dagz_baseline.rows_{oid}{missing};"
-    );
-    Ok(())
+    ))
 }
 
 /// The tables to truncate so that the `large` ones become empty; those for which that would empty
 /// others, too, join `filled`, to be deleted from.
-async fn truncations<'a>(
+pub(super) async fn truncations<'a>(
     client: &Client,
-    probe: &'a Probe,
+    tables: &'a [ProbedTable],
     filled: &mut Vec<&'a ProbedTable>,
     large: &[&'a ProbedTable],
 ) -> Result<Vec<String>> {
@@ -181,8 +196,7 @@ async fn truncations<'a>(
             next += 1;
         }
         let are_all_to_be_empty = together.iter().all(|oid| {
-            probe
-                .tables
+            tables
                 .iter()
                 .any(|table| table.oid == *oid && table.start == TableStart::Empty)
         });
@@ -193,8 +207,7 @@ async fn truncations<'a>(
         }
     }
     filled.retain(|table| !truncated.contains(&table.oid));
-    Ok(probe
-        .tables
+    Ok(tables
         .iter()
         .filter(|table| truncated.contains(&table.oid))
         .map(|table| table.name.clone())

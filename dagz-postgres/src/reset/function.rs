@@ -1,0 +1,199 @@
+//! The function `dagz_baseline.reset`: looks, and undoes what a small test did, in one call.
+//!
+//! One call and not some statements, since each of these would be a round trip or would wait for
+//! the answer of the one before. The order inside is what makes it exact: first the lock, then who
+//! else is here, then the log. Each statement of the function sees what was committed when *it*
+//! began, so a transaction that is not open any more when sessions are listed is in the log.
+//!
+//! It deletes nothing before it compared the database's stamp with the expected one.
+
+use super::{
+    baseline::{EVENT_TRIGGER_STATE, SETTINGS_STATE},
+    lock,
+    log::WriteLog,
+    sessions,
+};
+
+/// Who else is in the database `this`, and what they did last: `pids`, `is_open` for a transaction
+/// of theirs, and `seen`, which differs as soon as one of them does anything, comes or goes. The
+/// number of sessions there ever were tells of those that came and went; it is not up to date
+/// before Postgres 15.
+pub(super) const PRESENT: &str = "
+SELECT array_agg(p.pid) AS pids, coalesce(bool_or(p.is_open), false) AS is_open,
+       concat(string_agg(p.pid::text || p.since::text, ' '), '/', pg_stat_get_db_sessions(this)) AS seen
+FROM (SELECT pg_stat_get_backend_pid(b) AS pid, pg_stat_get_backend_xact_start(b) IS NOT NULL AS is_open,
+             pg_stat_get_backend_activity_start(b) AS since
+      FROM pg_stat_get_backend_idset() b WHERE pg_stat_get_backend_dbid(b) = this OFFSET 0) p
+WHERE p.pid <> pg_backend_pid()";
+
+/// From this size on, giving a table new files is faster than deleting its rows.
+pub(super) const LARGE: i64 = 1 << 20;
+
+/// From this size on, the log itself gets a new file.
+const LARGE_LOG: i64 = 64 << 10;
+
+/// How many tables are dealt with by one statement; a statement has 1,664 columns at most.
+const AT_ONCE: usize = 500;
+
+/// The statement that creates it; `has_unnoted` where writes to some tables are not in the log.
+pub(super) fn text(log: &WriteLog, has_unnoted: bool) -> String {
+    let (class, object) = lock::KEY;
+    let leftover = log
+        .unless_blind("sessions", &sessions::is_leftover("a", "tag"), "false")
+        .to_owned();
+    let present = PRESENT.replacen("AS seen", "AS seen INTO pids, is_open, now_seen", 1);
+    let prepared = log.unless_blind(
+        "prepared",
+        "EXISTS (SELECT FROM pg_prepared_xact() p WHERE p.dbid = this)",
+        "false",
+    );
+    let noted = log.unless_blind("drift", "EXISTS (SELECT FROM dagz_baseline.drift)", "false");
+    let event_triggers = log.unless_blind(
+        "event_triggers",
+        "(SELECT count(*) <> s.event_trigger_count OR coalesce(bool_or(age(e.xmin) < s.age), false) FROM pg_event_trigger e)",
+        "false",
+    );
+    let settings_state = format!("s.settings <> {SETTINGS_STATE}");
+    let settings = log.unless_blind(
+        "settings",
+        &format!(
+            "CASE WHEN s.settings = '' THEN EXISTS (SELECT FROM pg_db_role_setting r WHERE r.setdatabase = this) \
+             ELSE {settings_state} END"
+        ),
+        "false",
+    )
+    .to_owned();
+    let objects = log.unless_blind(
+        "objects",
+        "CASE WHEN s.large_objects = 0 THEN EXISTS (SELECT FROM pg_largeobject_metadata) \
+         ELSE (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(o.xmin) < s.age), false) FROM pg_largeobject_metadata o) END",
+        "false",
+    );
+    let goal = log.unless_blind("goal", "s.reset_to <> goal", "false");
+    let unnoted = if has_unnoted {
+        "unnoted := dagz_baseline.unnoted(is_baseline);"
+    } else {
+        ""
+    };
+    let stale = log.unless_blind(
+        "stale",
+        "seen IS NULL OR seen IS DISTINCT FROM now_seen",
+        "false",
+    );
+    format!(
+        "CREATE FUNCTION dagz_baseline.reset(
+    this oid, expected text, tag text, is_locked boolean, has_prepared boolean, goal text, kept oid[],
+    moved oid[], seen text, spared integer[], is_forced boolean,
+    OUT outcome text, OUT detail text, OUT stamp text, OUT big oid[], OUT sessions integer[], OUT is_stale boolean
+) LANGUAGE plpgsql AS $dagz$
+DECLARE
+    is_baseline boolean := goal = 'baseline';
+    pids integer[]; is_open boolean; now_seen text; is_left boolean := false;
+    state record;
+    unnoted oid[] := '{{}}'; written oid[]; cleared oid[];
+    calls text[]; large oid[]; is_seeded boolean;
+BEGIN
+    IF NOT is_locked AND NOT pg_try_advisory_lock({class}, {object}) THEN
+        outcome := 'locked';
+        RETURN;
+    END IF;
+    {present};
+    is_stale := {stale};
+    IF is_open OR NOT coalesce(pids, '{{}}') <@ spared THEN
+        SELECT coalesce(bool_or({leftover}), false),
+               array_agg(a.pid) FILTER (WHERE NOT starts_with(a.application_name || ' ', tag || ' '))
+        INTO is_left, sessions FROM pg_stat_get_activity(NULL) a WHERE a.datid = this;
+    END IF;
+    IF has_prepared AND NOT is_left THEN
+        is_left := {prepared};
+    END IF;
+    SELECT d.description, {noted} OR {event_triggers} OR {settings} AS has_drifted, {goal} AS is_elsewhere,
+           s.large_objects, {objects} AS has_objects, EXISTS (SELECT FROM dagz_baseline.writes) AS is_written
+    INTO state
+    FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s
+    LEFT JOIN pg_shdescription d ON d.objoid = this AND d.classoid = 1262;
+    IF NOT FOUND THEN
+        outcome := 'gone';
+        RETURN;
+    END IF;
+    stamp := state.description;
+    IF stamp IS DISTINCT FROM expected THEN
+        outcome := 'stamp';
+        RETURN;
+    END IF;
+    IF is_left THEN
+        outcome := 'leftovers';
+        RETURN;
+    END IF;
+    IF state.has_drifted THEN
+        outcome := 'rebuild';
+        SELECT 'schema changed: ' || coalesce(
+            (SELECT concat_ws(' ', n.command, n.object) FROM dagz_baseline.drift n LIMIT 1),
+            CASE WHEN s.event_triggers <> {EVENT_TRIGGER_STATE} THEN 'the event triggers differ' END,
+            CASE WHEN {settings_state} THEN 'ALTER DATABASE … SET' END, 'the event triggers were changed')
+        INTO detail FROM dagz_baseline.state s;
+        RETURN;
+    END IF;
+    IF state.is_elsewhere THEN
+        outcome := 'unknown';
+        RETURN;
+    END IF;
+    IF state.has_objects THEN
+        IF state.large_objects > 0 THEN
+            outcome := 'rebuild';
+            detail := 'large objects were changed';
+            RETURN;
+        END IF;
+        PERFORM lo_unlink(o.oid) FROM pg_largeobject_metadata o;
+    END IF;
+    {unnoted}
+    IF NOT state.is_written AND moved = '{{}}' AND unnoted = '{{}}' THEN
+        outcome := 'clean';
+        RETURN;
+    END IF;
+
+    -- What is taken out of the log here is what is dealt with: an entry that comes later stays.
+    IF pg_relation_size('dagz_baseline.writes') > {LARGE_LOG} THEN
+        LOCK TABLE dagz_baseline.writes IN ACCESS EXCLUSIVE MODE;
+        SELECT array_agg(DISTINCT w.relation) INTO written FROM dagz_baseline.writes w;
+        TRUNCATE dagz_baseline.writes;
+    ELSE
+        WITH taken AS (DELETE FROM dagz_baseline.writes w RETURNING w.relation)
+        SELECT array_agg(DISTINCT t.relation) INTO written FROM taken t;
+    END IF;
+    SELECT array_agg(DISTINCT c.tbl),
+           array_agg(DISTINCT 'dagz_baseline.' || CASE WHEN is_baseline AND c.is_seeded THEN 'restore_' ELSE 'clear_' END || c.tbl || '()'),
+           array_agg(DISTINCT c.tbl) FILTER (WHERE NOT (is_baseline AND c.is_seeded) AND pg_relation_size(c.tbl) >= {LARGE}),
+           coalesce(bool_or(is_baseline AND c.is_seeded), false)
+    INTO cleared, calls, large, is_seeded
+    FROM dagz_baseline.covers c WHERE c.relation = ANY (written || unnoted) AND c.tbl <> ALL (kept);
+    IF large IS NOT NULL AND NOT is_forced THEN
+        INSERT INTO dagz_baseline.writes SELECT unnest(written);
+        outcome := 'large';
+        big := large;
+        RETURN;
+    END IF;
+    FOR place IN 1..coalesce(cardinality(calls), 0) BY {AT_ONCE} LOOP
+        EXECUTE 'SELECT ' || array_to_string(calls[place:place + {AT_ONCE} - 1], ', ');
+    END LOOP;
+    PERFORM setval(q.oid, CASE WHEN is_baseline THEN q.last_value ELSE q.start END, is_baseline AND q.is_called)
+    FROM dagz_baseline.sequences q WHERE q.owner = ANY (cleared);
+    IF moved <> '{{}}' THEN
+        PERFORM setval(q.oid, CASE WHEN is_baseline THEN q.last_value ELSE q.start END, is_baseline AND q.is_called)
+        FROM dagz_baseline.sequences q WHERE q.oid = ANY (moved);
+    END IF;
+    IF is_seeded THEN
+        -- After the mark no row is newer; so it may not pass a transaction that is older than this
+        -- one and that writes, or wrote since the log was read.
+        PERFORM pg_stat_clear_snapshot();
+        IF NOT EXISTS (SELECT FROM pg_stat_get_backend_idset() b
+                       WHERE pg_stat_get_backend_dbid(b) = this AND pg_stat_get_backend_pid(b) <> pg_backend_pid()
+                         AND pg_stat_get_backend_xact_start(b) IS NOT NULL)
+           AND NOT EXISTS (SELECT FROM dagz_baseline.writes) THEN
+            UPDATE dagz_baseline.state SET mark = pg_current_xact_id();
+        END IF;
+    END IF;
+    outcome := 'repaired';
+END $dagz$;"
+    )
+}
