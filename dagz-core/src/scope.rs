@@ -20,6 +20,7 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    thread,
     time::Instant,
 };
 
@@ -81,6 +82,7 @@ impl Scope {
         ScopeBuilder {
             test: test.into(),
             marks: Marks::default(),
+            should_panic: false,
         }
     }
 
@@ -190,6 +192,7 @@ pub(crate) fn tests_run() -> bool {
 pub struct ScopeBuilder {
     test: String,
     marks: Marks,
+    should_panic: bool,
 }
 
 impl ScopeBuilder {
@@ -205,6 +208,12 @@ impl ScopeBuilder {
         self
     }
 
+    /// Says that the test passes by panicking, for the job's log.
+    pub fn should_panic(mut self, expected: bool) -> Self {
+        self.should_panic = expected;
+        self
+    }
+
     /// Waits for a worker, runs the set-up that has not run yet, and makes the scope that of the
     /// calling thread, which it blocks meanwhile.
     ///
@@ -215,7 +224,25 @@ impl ScopeBuilder {
     /// project's set-up or a callback failed, then and for every later test;
     /// [`ErrorKind::Settings`] and [`ErrorKind::Io`].
     pub fn enter(self) -> Result<ScopeGuard> {
-        let Self { test, marks } = self;
+        let test = self.test.clone();
+        let entered = self.try_enter();
+        if let Err(error) = &entered {
+            Event::new("error")
+                .test(&test)
+                .detail(error.report().to_string())
+                .outcome(false)
+                .binary()
+                .record();
+        }
+        entered
+    }
+
+    fn try_enter(self) -> Result<ScopeGuard> {
+        let Self {
+            test,
+            marks,
+            should_panic,
+        } = self;
         let outer = CURRENT.with(|current| current.borrow().clone());
         if let Some(outer) = outer {
             return Err(Error::new(
@@ -237,6 +264,7 @@ impl ScopeBuilder {
             Event::new("lease")
                 .scope(&scope)
                 .duration(start.elapsed())
+                .binary()
                 .record();
             (scope, Some((lease, turn)))
         } else {
@@ -252,6 +280,8 @@ impl ScopeBuilder {
         Ok(ScopeGuard {
             entered: Instant::now(),
             scope,
+            should_panic,
+            passed: None,
             hold,
             attached: Some(attached),
         })
@@ -266,6 +296,8 @@ impl ScopeBuilder {
 pub struct ScopeGuard {
     scope: Scope,
     entered: Instant,
+    should_panic: bool,
+    passed: Option<bool>,
     hold: Option<(Lease, Turn)>,
     // Holds the guard on the thread that entered, as well.
     attached: Option<AttachGuard>,
@@ -275,6 +307,12 @@ impl ScopeGuard {
     /// The scope, to be cloned for other threads.
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Says for the job's log whether the test passed, where its harness knows better than the usual rule: that
+    /// it failed if the guard is dropped by a panic.
+    pub fn set_passed(&mut self, passed: bool) {
+        self.passed = Some(passed);
     }
 }
 
@@ -289,9 +327,11 @@ impl Drop for ScopeGuard {
             }
         }
         if self.hold.is_some() {
+            let as_expected = || thread::panicking() == self.should_panic;
             Event::new("leave")
                 .scope(&self.scope)
                 .duration(self.entered.elapsed())
+                .outcome(self.passed.unwrap_or_else(as_expected))
                 .record();
         }
         drop(self.attached.take());
