@@ -208,6 +208,7 @@ fn pending() -> &'static Mutex<Option<SettingsBuilder>> {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SettingsBuilder {
+    workspace: Option<PathBuf>,
     off: Option<bool>,
     workers: Option<u32>,
     state_dir: Option<PathBuf>,
@@ -217,6 +218,13 @@ pub struct SettingsBuilder {
 }
 
 impl SettingsBuilder {
+    /// Sets the root of the workspace, whose `dagz.toml` is read.
+    #[must_use]
+    pub fn workspace(mut self, root: impl Into<PathBuf>) -> Self {
+        self.workspace = Some(root.into());
+        self
+    }
+
     /// Sets how many workers this node has; zero switches dagz off.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
@@ -295,7 +303,7 @@ impl SettingsBuilder {
             self.workers.get_or_insert(workers);
             self.project.get_or_insert(project);
         }
-        let root = workspace_root();
+        let root = self.workspace.unwrap_or_else(workspace_root);
         let file = File::read(&root.join(FILE))?;
         let mut read = Reader {
             file,

@@ -9,7 +9,7 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+use sysinfo::{Pid, ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 
 const VERSION: u32 = 1;
 
@@ -95,7 +95,10 @@ impl Runner {
 
     /// Whether it still runs.
     pub(crate) fn is_alive(self) -> bool {
-        look(self.pid).is_some_and(|process| process.started == self.started)
+        look(self.pid).is_some_and(|process| {
+            // One that has ended stays in the list until its parent asks how.
+            process.started == self.started && !process.has_ended
+        })
     }
 }
 
@@ -105,6 +108,7 @@ pub(crate) struct Process {
     pub(crate) name: String,
     /// In seconds since the epoch.
     pub(crate) started: u64,
+    pub(crate) has_ended: bool,
 }
 
 /// Looks at the process with the number `pid`, if there is one.
@@ -118,6 +122,10 @@ pub(crate) fn look(pid: u32) -> Option<Process> {
         parent: process.parent().map(Pid::as_u32),
         name: process.name().to_string_lossy().into_owned(),
         started: process.start_time(),
+        has_ended: matches!(
+            process.status(),
+            ProcessStatus::Zombie | ProcessStatus::Dead
+        ),
     })
 }
 
@@ -152,6 +160,11 @@ mod tests {
         };
         assert!(!earlier.is_alive(), "another process of the same number");
         child.kill().unwrap();
+        let begun = std::time::Instant::now();
+        while runner.is_alive() {
+            // Nobody has waited for it yet.
+            assert!(begun.elapsed().as_secs() < 10, "it has ended");
+        }
         child.wait().unwrap();
         assert!(!runner.is_alive());
     }
