@@ -13,6 +13,14 @@ pub(crate) const OK: u8 = 0;
 pub(crate) const USAGE: u8 = 2;
 /// Something outside of the command does not work: a server is away, a file cannot be read.
 pub(crate) const ENVIRONMENT: u8 = 3;
+/// `cargo dagz test` found no test to run.
+pub(crate) const NO_TESTS: u8 = 4;
+/// `cargo dagz test` could not build the tests.
+pub(crate) const BUILD_FAILED: u8 = 5;
+/// `cargo dagz test` ran the tests, and some failed.
+pub(crate) const TESTS_FAILED: u8 = 100;
+/// Ctrl-C ended it.
+pub(crate) const INTERRUPTED: u8 = 130;
 /// A bug of dagz's own.
 pub(crate) const BUG: u8 = 101;
 

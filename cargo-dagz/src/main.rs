@@ -14,6 +14,7 @@ mod logs;
 mod place;
 mod screen;
 mod service;
+mod test;
 
 use std::{ffi::OsString, process::ExitCode};
 
@@ -29,6 +30,8 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Run the tests on workers, by nextest or by cargo.
+    Test(test::Arguments),
     /// List recent jobs, those of a plain `cargo test` too.
     Jobs(jobs::Arguments),
     /// Show what happened in a job, per worker and test.
@@ -39,6 +42,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse_from(words()).command {
+        Command::Test(arguments) => test::run(&arguments),
         Command::Jobs(arguments) => jobs::run(&arguments),
         Command::Logs(arguments) => logs::run(&arguments),
         Command::Clean(arguments) => clean::run(&arguments),

@@ -7,3 +7,4 @@ mod clean;
 mod jobs;
 mod logs;
 mod support;
+mod test;

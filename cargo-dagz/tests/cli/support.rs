@@ -55,7 +55,7 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// One for the test `name`, which has the Redis indices from 1000 + 2 × `number` on.
+    /// One for the test `name`, which has the Redis index 1000 + `number`.
     pub(crate) fn new(name: &'static str, number: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
@@ -71,7 +71,7 @@ impl Site {
             folder,
             name,
             // The blocks that the tests of `dagz-redis` take end before.
-            index: 1_000 + 2 * number,
+            index: 1_000 + number,
             variables: Vec::new(),
         };
         // What an earlier run left that was killed.
@@ -152,6 +152,30 @@ impl Site {
             stdout: self.steady(&output.stdout),
             stderr: self.steady(&output.stderr),
         }
+    }
+
+    /// Runs the command in this very package, whose suite is the fixture, with the jobs and the project of the
+    /// site; gives what it says itself, without what the runner does.
+    pub(crate) fn dagz_here(&self, words: &[&str]) -> Ended {
+        let output = self.here(words).output().unwrap();
+        let stdout = self.steady(&output.stdout);
+        let own = stdout.lines().filter(|line| line.starts_with("dagz: "));
+        Ended {
+            code: output.status.code(),
+            stdout: own.collect::<Vec<_>>().join("\n"),
+            stderr: self.steady(&output.stderr),
+        }
+    }
+
+    /// The command in this very package, not started yet.
+    pub(crate) fn here(&self, words: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_cargo-dagz"));
+        command
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .env("DAGZ_STATE_DIR", self.path("target/dagz"))
+            .env("CARGO_NET_OFFLINE", "true")
+            .args(words);
+        command
     }
 
     /// Starts the command, with its output to be read.
