@@ -33,13 +33,14 @@ fn scope(criterion: &mut Criterion) {
                 name: "bench",
                 main_worker: false,
                 exclusive: false,
+                should_panic: false,
             };
             let runtime = dagz_core::__private::RuntimeSpec {
                 multi_thread: false,
                 worker_threads: None,
                 start_paused: false,
             };
-            dagz_core::__private::run_async(spec, runtime, |_| async { black_box(1) })
+            dagz_core::__private::run_async(spec, runtime, |_| async { black_box(1) }, |_| false)
         });
     });
     group.finish();

@@ -2,9 +2,10 @@
 //!
 //! The log, `<state>/jobs/j12/events.jsonl`, is one JSON object per line, appended by all processes
 //! of the job in one write each, so that lines never mix and a killed process leaves at most a torn
-//! last line. It stops growing at a bound. `cargo dagz logs` reads it. The main type is [`Event`].
+//! last line. It stops growing at a bound. `history.rs` reads it. The main type is [`Event`].
 
 use std::{
+    env,
     fs::{File, OpenOptions},
     io::Write,
     process,
@@ -54,6 +55,12 @@ pub struct Event {
     micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    /// How the test ended, of the event that ends it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    outcome: Option<&'static str>,
+    /// The test binary, of the event that begins a test: names of tests are not unique over binaries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    binary: Option<&'static str>,
 }
 
 impl Event {
@@ -71,11 +78,31 @@ impl Event {
             database: None,
             micros: None,
             detail: None,
+            outcome: None,
+            binary: None,
         };
         match scope::current() {
             Some(scope) => event.scope(&scope),
             None => event,
         }
+    }
+
+    /// Says that the test ends with it, and how.
+    pub(crate) fn outcome(mut self, passed: bool) -> Self {
+        self.outcome = Some(if passed { "passed" } else { "failed" });
+        self
+    }
+
+    /// Says which test binary this is.
+    pub(crate) fn binary(mut self) -> Self {
+        self.binary = binary();
+        self
+    }
+
+    /// Says which test it concerns, where that has no scope.
+    pub(crate) fn test(mut self, test: &str) -> Self {
+        self.test = Some(test.to_owned());
+        self
     }
 
     pub(crate) fn scope(mut self, scope: &Scope) -> Self {
@@ -165,6 +192,24 @@ pub(crate) fn complain(text: &str) {
     eprintln!("dagz: warning: {text}");
 }
 
+/// The name of this test binary: nextest's for it, else the file's without the hash that cargo appends.
+fn binary() -> Option<&'static str> {
+    static BINARY: OnceLock<Option<String>> = OnceLock::new();
+    let name = BINARY.get_or_init(|| {
+        if let Ok(id) = env::var("NEXTEST_BINARY_ID") {
+            return Some(id);
+        }
+        let path = env::current_exe().ok()?;
+        let stem = path.file_stem()?.to_str()?;
+        let is_hash = |text: &str| text.len() == 16 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        Some(match stem.rsplit_once('-') {
+            Some((name, hash)) if is_hash(hash) => name.to_owned(),
+            _ => stem.to_owned(),
+        })
+    });
+    name.as_deref()
+}
+
 /// The event log of the job this process belongs to.
 struct Log {
     file: File,
@@ -206,7 +251,14 @@ impl Log {
         {
             self.size.store(metadata.len(), Ordering::Relaxed);
         }
-        if before + length <= self.limit {
+        // The last quarter is kept for what begins and ends tests, so that a log full of routes still
+        // tells how each test ended.
+        let is_vital = event.outcome.is_some() || event.binary.is_some();
+        let limit = match is_vital {
+            true => self.limit,
+            false => self.limit / 4 * 3,
+        };
+        if before + length <= limit {
             drop((&self.file).write_all(&line));
         }
     }
@@ -244,5 +296,22 @@ mod tests {
             );
             assert!(event.get("micros").is_none(), "absent fields are left out");
         }
+    }
+
+    #[test]
+    fn a_full_log_still_takes_how_tests_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let log = Log::open(&path, 10_000).unwrap();
+        for _ in 0..1_000 {
+            log.append(&Event::new("route").database("myapp_jw00"));
+        }
+        let full = fs::read_to_string(&path).unwrap();
+        assert!((7_000..=7_500).contains(&full.len()), "{}", full.len());
+        let log = Log::open(&path, 10_000).unwrap();
+        log.append(&Event::new("leave").test("orders").outcome(false));
+        let text = fs::read_to_string(&path).unwrap();
+        let last: serde_json::Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
+        assert_eq!(last["outcome"], "failed");
     }
 }

@@ -24,6 +24,39 @@ pub struct TestSpec {
     pub main_worker: bool,
     /// `#[dagz::test(exclusive)]`
     pub exclusive: bool,
+    /// `#[should_panic]`
+    pub should_panic: bool,
+}
+
+/// Asks whether what a test returned is an error.
+///
+/// The macros write `(&Probe(&result)).is_failure()`, where the type of the result is known: a `Result` answers
+/// by [`OfResult`], which the compiler finds first, and everything else by [`OfAnything`].
+#[derive(Debug)]
+pub struct Probe<'a, T>(pub &'a T);
+
+/// See [`Probe`].
+pub trait OfResult {
+    /// Whether it is an `Err`.
+    fn is_failure(&self) -> bool;
+}
+
+impl<T, E> OfResult for Probe<'_, std::result::Result<T, E>> {
+    fn is_failure(&self) -> bool {
+        self.0.is_err()
+    }
+}
+
+/// See [`Probe`].
+pub trait OfAnything {
+    /// Always `false`: a test that returns anything else fails by panicking.
+    fn is_failure(&self) -> bool;
+}
+
+impl<T> OfAnything for &Probe<'_, T> {
+    fn is_failure(&self) -> bool {
+        false
+    }
 }
 
 /// The runtime of an async test, in tokio's own words.
@@ -37,36 +70,53 @@ pub struct RuntimeSpec {
     pub start_paused: bool,
 }
 
-/// Runs a sync test in a scope of its own.
+/// Runs a sync test in a scope of its own; `is_failure` asks a [`Probe`].
 ///
 /// # Panics
 ///
 /// When the scope cannot be entered, and when the body does; the scope is left first.
 #[track_caller]
-pub fn run_sync<T>(spec: TestSpec, body: impl FnOnce() -> T) -> T {
-    let _scope = enter(spec);
-    body()
+pub fn run_sync<T>(
+    spec: TestSpec,
+    body: impl FnOnce() -> T,
+    is_failure: impl FnOnce(&T) -> bool,
+) -> T {
+    let mut scope = enter(spec);
+    let result = body();
+    if is_failure(&result) {
+        scope.set_passed(false);
+    }
+    result
 }
 
 /// Runs an async test in a scope of its own, on a runtime whose every thread is in that scope and
-/// which ends before the scope is left.
+/// which ends before the scope is left; `is_failure` asks a [`Probe`].
 ///
 /// # Panics
 ///
 /// When the scope cannot be entered or the runtime not started, and when the body does.
 #[track_caller]
-pub fn run_async<T, F>(spec: TestSpec, runtime: RuntimeSpec, body: impl FnOnce(Scope) -> F) -> T
+pub fn run_async<T, F>(
+    spec: TestSpec,
+    runtime: RuntimeSpec,
+    body: impl FnOnce(Scope) -> F,
+    is_failure: impl FnOnce(&T) -> bool,
+) -> T
 where
     F: Future<Output = T>,
 {
-    let guard = enter(spec);
+    let mut guard = enter(spec);
     let scope = guard.scope().clone();
     // Dropped before the guard, on panics too.
     let own = OwnRuntime(Some(build(&runtime, &scope)));
     let Some(started) = &own.0 else {
         unreachable!("the runtime is only taken when it is dropped")
     };
-    started.block_on(body(scope))
+    let result = started.block_on(body(scope));
+    if is_failure(&result) {
+        guard.set_passed(false);
+    }
+    result
 }
 
 /// Makes an argument of a test.
@@ -106,6 +156,7 @@ fn enter(spec: TestSpec) -> ScopeGuard {
     let entered = Scope::builder(name)
         .main_worker(spec.main_worker)
         .exclusive(spec.exclusive)
+        .should_panic(spec.should_panic)
         .enter();
     match entered {
         Ok(guard) => guard,

@@ -3,8 +3,12 @@
 //! A job is a folder, `<state>/jobs/j12`, that every process of one execution finds by the same
 //! key: `DAGZ_JOB`, nextest's run id, the `cargo` process that started the test binary, or, for a
 //! binary started by hand, the process itself. It holds `job.json`, the event log (`event.rs`) and
-//! what was initialised (`once.rs`). Old jobs are pruned when a new one starts, never a live one.
-//! The main type is [`Job`].
+//! what was initialised (`once.rs`). `job/record.rs` is what `job.json` says, `job/prune.rs` bounds what is
+//! kept; `history.rs` reads it all. The main type is [`Job`].
+
+mod prune;
+mod record;
+mod revision;
 
 use std::{
     env, fs,
@@ -12,12 +16,14 @@ use std::{
     path::{Path, PathBuf},
     process,
     sync::OnceLock,
-    time::{Instant, SystemTime, UNIX_EPOCH},
+    time::Instant,
 };
 
-use serde::{Deserialize, Serialize};
-use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
-
+use self::{prune::prune, record::look, revision::Revision};
+pub(crate) use self::{
+    prune::{forget_keys, numbers},
+    record::{Record, Runner},
+};
 use crate::{
     Error, ErrorKind, Result, Settings,
     error::io_error,
@@ -25,24 +31,6 @@ use crate::{
     lock::{self, Mode},
     name,
 };
-
-const VERSION: u32 = 1;
-
-/// What `job.json` records; readers ignore keys they do not know.
-#[derive(Debug, Serialize, Deserialize)]
-struct Record {
-    version: u32,
-    id: String,
-    key: String,
-    project: String,
-    /// Seconds since the epoch.
-    started: u64,
-    workers: u32,
-    node_index: u32,
-    node_total: u32,
-    /// The pipeline of the CI system that runs the job, if one does.
-    pipeline: Option<String>,
-}
 
 /// The job this process belongs to.
 #[derive(Debug)]
@@ -80,7 +68,7 @@ impl Job {
     }
 
     /// Finds the job of `key`, or starts it.
-    fn join(settings: &Settings, key: &str) -> Result<Self> {
+    pub(crate) fn join(settings: &Settings, key: &str) -> Result<Self> {
         let jobs = settings.state_dir().join("jobs");
         let by_key = jobs.join("by-key");
         fs::create_dir_all(&by_key).map_err(io_error("creating", &by_key))?;
@@ -113,10 +101,7 @@ impl Job {
             return Ok(None);
         };
         let directory = jobs.join(&id);
-        let record: Option<Record> = fs::read(directory.join("job.json"))
-            .ok()
-            .and_then(|text| serde_json::from_slice(&text).ok());
-        match record {
+        match Record::read(&directory) {
             Some(record) if record.key == key => Self::live(id, directory),
             // Pruned, cut off while starting, or another key with the same hash.
             _ => Ok(None),
@@ -137,18 +122,18 @@ impl Job {
         let id = format!("j{number}");
         let directory = jobs.join(&id);
         fs::create_dir_all(&directory).map_err(io_error("creating", &directory))?;
+        let Revision { branch, commit } = Revision::of(settings.workspace());
         let record = Record {
-            version: VERSION,
-            id: id.clone(),
-            key: key.to_owned(),
             project: settings.project().to_owned(),
-            started: SystemTime::now()
-                .duration_since(UNIX_EPOCH)
-                .map_or(0, |elapsed| elapsed.as_secs()),
             workers: settings.workers(),
             node_index: settings.node_index(),
             node_total: settings.node_total(),
             pipeline: pipeline(|name| env::var(name).ok()),
+            branch,
+            commit,
+            runner: Runner::of_this_process(),
+            log_bytes: Some(settings.log_bytes()),
+            ..Record::new(&id, key)
         };
         let job = Self::live(id.clone(), directory.clone())?.ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("the new job `{id}` is locked"))
@@ -165,47 +150,6 @@ impl Job {
     }
 }
 
-/// The numbers of the jobs on disk.
-fn numbers(jobs: &Path) -> Result<Vec<u64>> {
-    let entries = fs::read_dir(jobs).map_err(io_error("reading", jobs))?;
-    Ok(entries
-        .filter_map(|entry| {
-            entry
-                .ok()?
-                .file_name()
-                .to_str()?
-                .strip_prefix('j')?
-                .parse()
-                .ok()
-        })
-        .collect())
-}
-
-/// Deletes the oldest jobs beyond the settings' count, sparing those that run.
-fn prune(jobs: &Path, settings: &Settings) -> Result<()> {
-    let mut numbers = numbers(jobs)?;
-    numbers.sort_unstable_by(|a, b| b.cmp(a));
-    // The newest always stays, because its number is where the next one's comes from.
-    for number in numbers.into_iter().skip(settings.jobs_kept().max(1)) {
-        let directory = jobs.join(format!("j{number}"));
-        if let Some(_dead) = lock::try_lock(&directory.join("live.lock"), Mode::Exclusive)? {
-            fs::remove_dir_all(&directory).map_err(io_error("pruning", &directory))?;
-        }
-    }
-    let by_key = jobs.join("by-key");
-    for entry in fs::read_dir(&by_key)
-        .map_err(io_error("reading", &by_key))?
-        .flatten()
-    {
-        let id = fs::read_to_string(entry.path()).unwrap_or_default();
-        if !jobs.join(id).join("job.json").is_file() {
-            // A link to nothing would be passed over anyway; failing to delete it harms nobody.
-            drop(fs::remove_file(entry.path()));
-        }
-    }
-    Ok(())
-}
-
 /// What all processes of one execution have in common.
 fn key(variable: impl Fn(&str) -> Option<String>) -> String {
     if let Some(job) = variable("DAGZ_JOB").filter(|job| !job.is_empty()) {
@@ -214,29 +158,18 @@ fn key(variable: impl Fn(&str) -> Option<String>) -> String {
     if let Some(run) = variable("NEXTEST_RUN_ID") {
         return format!("nextest:{run}");
     }
-    let mut system = System::new();
-    let own = Pid::from_u32(process::id());
-    let mut refresh = |pid: Pid| {
-        let only = [pid];
-        let wanted = ProcessRefreshKind::nothing();
-        system.refresh_processes_specifics(ProcessesToUpdate::Some(&only), false, wanted);
-        system.process(pid).map(|process| {
-            let name = process.name().to_string_lossy().into_owned();
-            (process.parent(), name, process.start_time())
-        })
-    };
-    let myself = refresh(own);
-    let parent = myself.as_ref().and_then(|(parent, ..)| *parent);
-    if let Some(pid) = parent
-        && let Some((_, name, started)) = refresh(pid)
-        && name.trim_end_matches(".exe") == "cargo"
+    let own = process::id();
+    let myself = look(own);
+    if let Some(parent) = myself.as_ref().and_then(|process| process.parent)
+        && let Some(runner) = look(parent)
+        && runner.name.trim_end_matches(".exe") == "cargo"
     {
-        return format!("cargo:{pid}:{started}");
+        return format!("cargo:{parent}:{}", runner.started);
     }
     if let Some(pipeline) = pipeline(variable) {
         return format!("pipeline:{pipeline}");
     }
-    let started = myself.map_or(0, |(_, _, started)| started);
+    let started = myself.map_or(0, |process| process.started);
     format!("process:{own}:{started}")
 }
 
@@ -251,6 +184,15 @@ fn pipeline(variable: impl Fn(&str) -> Option<String>) -> Option<String> {
         "BUILD_BUILDID",
     ];
     PIPELINES.iter().find_map(|name| variable(name))
+}
+
+/// Ends a job for a test, also in its record: as if a process that has ended had started it.
+#[cfg(test)]
+pub(crate) fn end(job: Job) {
+    let path = job.directory().join("job.json");
+    let mut record: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    record["runner"]["started"] = 1.into();
+    fs::write(&path, record.to_string()).unwrap();
 }
 
 #[cfg(test)]
@@ -284,7 +226,7 @@ mod tests {
         let settings = settings(&dir);
         let live = Job::join(&settings, "live").unwrap();
         for number in 0..settings.jobs_kept() + 5 {
-            Job::join(&settings, &format!("run {number}")).unwrap();
+            end(Job::join(&settings, &format!("run {number}")).unwrap());
         }
         let mut left = numbers(&dir.path().join("jobs")).unwrap();
         left.sort_unstable();

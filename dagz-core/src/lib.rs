@@ -11,6 +11,7 @@ mod error;
 pub mod event;
 mod handover;
 mod harness;
+pub mod history;
 mod job;
 mod lease;
 mod lock;
@@ -41,7 +42,7 @@ pub use crate::{
         AttachGuard, BypassGuard, Carried, Scope, ScopeBuilder, ScopeGuard, assert_exclusive,
         assert_main_worker, bypass, current, manual_init,
     },
-    settings::{Origin, Settings, SettingsBuilder},
+    settings::{Origin, Section, Settings, SettingsBuilder},
     worker::Worker,
 };
 

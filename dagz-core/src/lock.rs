@@ -45,6 +45,13 @@ pub(crate) fn try_lock(path: &Path, mode: Mode) -> Result<Option<File>> {
     }
 }
 
+/// Whether anybody holds the file at `path`, in whichever way.
+pub(crate) fn is_held(path: &Path) -> Result<bool> {
+    // For an instant it is held by whoever asks; who finds it so takes it for a job that is being removed,
+    // and looks again once it has the lock under which jobs start.
+    Ok(try_lock(path, Mode::Exclusive)?.is_none())
+}
+
 /// Pauses of a millisecond, until a deadline.
 pub(crate) struct Pauses {
     deadline: Instant,

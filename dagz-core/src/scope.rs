@@ -4,8 +4,10 @@
 //! the project's set-up (`setup.rs`) and returns a [`ScopeGuard`]; dropping that leaves. What the
 //! scope has prepared is kept here and decided in `resolve.rs`. Other threads join by
 //! [`Scope::attach`], futures on foreign runtimes by [`Scope::carry`], child processes by
-//! [`HandOver`](crate::HandOver). `scope/marks.rs` makes sure of marks.
+//! [`HandOver`](crate::HandOver). `scope/marks.rs` makes sure of marks,
+//! `scope/bypass.rs` has what a test asks for beside the usual.
 
+mod bypass;
 mod marks;
 
 use std::{
@@ -16,14 +18,18 @@ use std::{
     marker::PhantomData,
     pin::Pin,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    thread,
     time::Instant,
 };
 
-pub use self::marks::{assert_exclusive, assert_main_worker};
+pub use self::{
+    bypass::{BypassGuard, bypass, manual_init},
+    marks::{assert_exclusive, assert_main_worker},
+};
 use crate::{
     Error, ErrorKind, Lease, Result, Settings, Worker, config,
     event::Event,
@@ -81,6 +87,7 @@ impl Scope {
         ScopeBuilder {
             test: test.into(),
             marks: Marks::default(),
+            should_panic: false,
         }
     }
 
@@ -190,6 +197,7 @@ pub(crate) fn tests_run() -> bool {
 pub struct ScopeBuilder {
     test: String,
     marks: Marks,
+    should_panic: bool,
 }
 
 impl ScopeBuilder {
@@ -205,6 +213,12 @@ impl ScopeBuilder {
         self
     }
 
+    /// Says that the test passes by panicking, for the job's log.
+    pub fn should_panic(mut self, expected: bool) -> Self {
+        self.should_panic = expected;
+        self
+    }
+
     /// Waits for a worker, runs the set-up that has not run yet, and makes the scope that of the
     /// calling thread, which it blocks meanwhile.
     ///
@@ -215,7 +229,25 @@ impl ScopeBuilder {
     /// project's set-up or a callback failed, then and for every later test;
     /// [`ErrorKind::Settings`] and [`ErrorKind::Io`].
     pub fn enter(self) -> Result<ScopeGuard> {
-        let Self { test, marks } = self;
+        let test = self.test.clone();
+        let entered = self.try_enter();
+        if let Err(error) = &entered {
+            Event::new("error")
+                .test(&test)
+                .detail(error.report().to_string())
+                .outcome(false)
+                .binary()
+                .record();
+        }
+        entered
+    }
+
+    fn try_enter(self) -> Result<ScopeGuard> {
+        let Self {
+            test,
+            marks,
+            should_panic,
+        } = self;
         let outer = CURRENT.with(|current| current.borrow().clone());
         if let Some(outer) = outer {
             return Err(Error::new(
@@ -237,6 +269,7 @@ impl ScopeBuilder {
             Event::new("lease")
                 .scope(&scope)
                 .duration(start.elapsed())
+                .binary()
                 .record();
             (scope, Some((lease, turn)))
         } else {
@@ -252,6 +285,8 @@ impl ScopeBuilder {
         Ok(ScopeGuard {
             entered: Instant::now(),
             scope,
+            should_panic,
+            passed: None,
             hold,
             attached: Some(attached),
         })
@@ -266,6 +301,8 @@ impl ScopeBuilder {
 pub struct ScopeGuard {
     scope: Scope,
     entered: Instant,
+    should_panic: bool,
+    passed: Option<bool>,
     hold: Option<(Lease, Turn)>,
     // Holds the guard on the thread that entered, as well.
     attached: Option<AttachGuard>,
@@ -275,6 +312,12 @@ impl ScopeGuard {
     /// The scope, to be cloned for other threads.
     pub fn scope(&self) -> &Scope {
         &self.scope
+    }
+
+    /// Says for the job's log whether the test passed, where its harness knows better than the usual rule: that
+    /// it failed if the guard is dropped by a panic.
+    pub fn set_passed(&mut self, passed: bool) {
+        self.passed = Some(passed);
     }
 }
 
@@ -289,9 +332,11 @@ impl Drop for ScopeGuard {
             }
         }
         if self.hold.is_some() {
+            let as_expected = || thread::panicking() == self.should_panic;
             Event::new("leave")
                 .scope(&self.scope)
                 .duration(self.entered.elapsed())
+                .outcome(self.passed.unwrap_or_else(as_expected))
                 .record();
         }
         drop(self.attached.take());
@@ -336,61 +381,4 @@ impl<F: Future> Future for Carried<F> {
         let _attached = self.scope.attach();
         self.future.as_mut().poll(context)
     }
-}
-
-/// Switches rerouting off for the current scope until the guard is dropped: what it opens meanwhile
-/// is the base database, never prepared. Outside a scope it changes nothing.
-pub fn bypass() -> BypassGuard {
-    let scope = current();
-    if let Some(scope) = &scope {
-        scope.inner.bypassed.fetch_add(1, Ordering::SeqCst);
-    }
-    BypassGuard { scope }
-}
-
-/// Keeps rerouting switched off for a scope; made by [`bypass`].
-#[derive(Debug)]
-#[must_use = "rerouting is switched on again when this is dropped"]
-pub struct BypassGuard {
-    scope: Option<Scope>,
-}
-
-impl Drop for BypassGuard {
-    fn drop(&mut self) {
-        if let Some(scope) = &self.scope {
-            scope.inner.bypassed.fetch_sub(1, Ordering::SeqCst);
-        }
-    }
-}
-
-/// Declares that this test prepares the database `base` of `driver` itself: it is still rerouted
-/// and initialised, but not prepared.
-///
-/// # Errors
-///
-/// [`ErrorKind::OutsideScope`] when the thread is in no scope; [`ErrorKind::Prepare`] when the
-/// database has been prepared already, so that the declaration comes too late.
-pub fn manual_init(driver: &str, base: &str) -> Result<()> {
-    let scope = current().ok_or_else(|| {
-        Error::new(
-            ErrorKind::OutsideScope,
-            format!("`manual_init` of the {driver} database `{base}` was called outside a test; call it inside, before the first access"),
-        )
-    })?;
-    if scope.inner.progress.is_routed(driver, base) {
-        return Err(Error::new(
-            ErrorKind::Prepare,
-            format!(
-                "`manual_init` of the {driver} database `{base}` comes too late in `{}`: it was opened before",
-                scope.test()
-            ),
-        ));
-    }
-    scope
-        .inner
-        .manual
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .insert((driver.to_owned(), base.to_owned()));
-    Ok(())
 }

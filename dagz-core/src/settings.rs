@@ -16,9 +16,10 @@ use std::{
     time::Duration,
 };
 
+pub use self::read::Section;
 use self::read::{
-    File, Reader, parse_bool, parse_duration, parse_number, parse_off, parse_path, parse_project,
-    project_of, test_threads, workspace_root,
+    File, Reader, parse_bool, parse_bytes, parse_duration, parse_number, parse_off, parse_path,
+    parse_project, project_of, test_threads, workspace_root,
 };
 use crate::{Error, ErrorKind, Result, handover, node};
 
@@ -63,7 +64,11 @@ pub struct Settings {
     lease_timeout: Duration,
     strict: bool,
     jobs_kept: usize,
+    jobs_age: Duration,
+    jobs_bytes: u64,
     log_bytes: u64,
+    workspace: PathBuf,
+    sections: BTreeMap<String, Section>,
     origins: BTreeMap<&'static str, Origin>,
 }
 
@@ -138,9 +143,40 @@ impl Settings {
         self.jobs_kept
     }
 
+    /// How long a finished job keeps its log (`jobs_age`, `DAGZ_JOBS_AGE`).
+    pub fn jobs_age(&self) -> Duration {
+        self.jobs_age
+    }
+
+    /// How many bytes the logs of all jobs may have together before the oldest go (`jobs_bytes`,
+    /// `DAGZ_JOBS_BYTES`).
+    pub fn jobs_bytes(&self) -> u64 {
+        self.jobs_bytes
+    }
+
     /// How many bytes one job's event log may have (`log_bytes`, `DAGZ_LOG_BYTES`).
     pub fn log_bytes(&self) -> u64 {
         self.log_bytes
+    }
+
+    /// The root of the workspace: the folder of the nearest `dagz.toml`, else of the nearest `Cargo.lock`, at or
+    /// above the package or the current directory.
+    pub fn workspace(&self) -> &Path {
+        &self.workspace
+    }
+
+    /// What `dagz.toml` says under `[name]`, the word of a driver, if it has such a section.
+    ///
+    /// The core knows no driver, so what a section may hold is for its reader to say.
+    pub fn section(&self, name: &str) -> Option<&Section> {
+        self.sections.get(name)
+    }
+
+    /// The sections of `dagz.toml`, by name.
+    pub fn sections(&self) -> impl Iterator<Item = (&str, &Section)> {
+        self.sections
+            .iter()
+            .map(|(name, section)| (name.as_str(), section))
     }
 
     /// Each setting with where its value came from, by name.
@@ -172,6 +208,7 @@ fn pending() -> &'static Mutex<Option<SettingsBuilder>> {
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct SettingsBuilder {
+    workspace: Option<PathBuf>,
     off: Option<bool>,
     workers: Option<u32>,
     state_dir: Option<PathBuf>,
@@ -181,6 +218,13 @@ pub struct SettingsBuilder {
 }
 
 impl SettingsBuilder {
+    /// Sets the root of the workspace, whose `dagz.toml` is read.
+    #[must_use]
+    pub fn workspace(mut self, root: impl Into<PathBuf>) -> Self {
+        self.workspace = Some(root.into());
+        self
+    }
+
     /// Sets how many workers this node has; zero switches dagz off.
     #[must_use]
     pub fn workers(mut self, workers: u32) -> Self {
@@ -259,7 +303,7 @@ impl SettingsBuilder {
             self.workers.get_or_insert(workers);
             self.project.get_or_insert(project);
         }
-        let root = workspace_root();
+        let root = self.workspace.unwrap_or_else(workspace_root);
         let file = File::read(&root.join(FILE))?;
         let mut read = Reader {
             file,
@@ -314,10 +358,14 @@ impl SettingsBuilder {
         let jobs_kept = read
             .value("jobs_kept", "DAGZ_JOBS_KEPT", None, parse_number)?
             .unwrap_or(20) as usize;
+        let jobs_age = read
+            .value("jobs_age", "DAGZ_JOBS_AGE", None, parse_duration)?
+            .unwrap_or(Duration::from_secs(30 * 86_400));
+        let jobs_bytes = read
+            .value("jobs_bytes", "DAGZ_JOBS_BYTES", None, parse_bytes)?
+            .unwrap_or(256 << 20);
         let log_bytes = read
-            .value("log_bytes", "DAGZ_LOG_BYTES", None, |text| {
-                text.parse().map_err(|_| "a number of bytes")
-            })?
+            .value("log_bytes", "DAGZ_LOG_BYTES", None, parse_bytes)?
             .unwrap_or(16 << 20);
         Ok(Settings {
             active: !off,
@@ -329,7 +377,11 @@ impl SettingsBuilder {
             lease_timeout,
             strict,
             jobs_kept,
+            jobs_age,
+            jobs_bytes,
             log_bytes,
+            workspace: root,
+            sections: read.file.sections,
             origins: read.origins,
         })
     }

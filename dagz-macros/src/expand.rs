@@ -87,15 +87,29 @@ fn write_run(test: &Test, name: &Ident) -> TokenStream {
         exclusive,
         ..
     } = test;
+    let should_panic = test
+        .function
+        .attributes
+        .iter()
+        .any(|attribute| attribute.path().is_ident("should_panic"));
     let spec = quote! {
         #facade::__private::TestSpec {
             name: ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name)),
             main_worker: #main_worker,
             exclusive: #exclusive,
+            should_panic: #should_panic,
+        }
+    };
+    // Here the type of the result is known, by which a failure is told from everything else.
+    let is_failure = quote! {
+        |result| {
+            #[allow(unused_imports)]
+            use #facade::__private::{OfAnything as _, OfResult as _};
+            (&#facade::__private::Probe(result)).is_failure()
         }
     };
     let Some(runtime) = &test.runtime else {
-        return quote!(#facade::__private::run_sync(#spec, #name));
+        return quote!(#facade::__private::run_sync(#spec, #name, #is_failure));
     };
     let runtime = write_runtime(test, runtime);
     // Names that the user's function, which is called from here, cannot have.
@@ -117,7 +131,7 @@ fn write_run(test: &Test, name: &Ident) -> TokenStream {
         #facade::__private::run_async(#spec, #runtime, |#pattern| async move {
             #(let #variables = #made;)*
             #name(#(#variables),*).await
-        })
+        }, #is_failure)
     }
 }
 

@@ -32,6 +32,18 @@ fn spec(name: TokenStream) -> TokenStream {
             name: ::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name)),
             main_worker: false,
             exclusive: false,
+            should_panic: false,
+        }
+    }
+}
+
+/// How the harness asks what a test returned.
+fn is_failure(facade: TokenStream) -> TokenStream {
+    quote! {
+        |result| {
+            #[allow(unused_imports)]
+            use #facade::__private::{OfAnything as _, OfResult as _};
+            (&#facade::__private::Probe(result)).is_failure()
         }
     }
 }
@@ -49,7 +61,12 @@ fn default_runtime() -> TokenStream {
 
 #[test]
 fn a_sync_test_keeps_its_attributes_and_its_result() {
-    let spec = spec(quote!(keeps));
+    let spec = spec(quote!(keeps)).to_string();
+    let spec: TokenStream = spec
+        .replace("should_panic : false", "should_panic : true")
+        .parse()
+        .unwrap();
+    let is_failure = is_failure(quote!(::dagz));
     check_test(
         quote!(),
         quote! {
@@ -63,7 +80,7 @@ fn a_sync_test_keeps_its_attributes_and_its_result() {
             #[::core::prelude::v1::test]
             pub(crate) fn keeps() -> Result<(), Error> {
                 fn keeps() -> Result<(), Error> { work()?; Ok(()) }
-                ::dagz::__private::run_sync(#spec, keeps)
+                ::dagz::__private::run_sync(#spec, keeps, #is_failure)
             }
         },
     );
@@ -72,6 +89,7 @@ fn a_sync_test_keeps_its_attributes_and_its_result() {
 #[test]
 fn an_async_test_gets_its_arguments_in_order() {
     let (spec, runtime) = (spec(quote!(lists)), default_runtime());
+    let is_failure = is_failure(quote!(::dagz));
     check_test(
         quote!(),
         quote! {
@@ -87,7 +105,7 @@ fn an_async_test_gets_its_arguments_in_order() {
                     let argument_1 =
                         ::dagz::__private::argument::<(dagz::Worker, dagz::Scope), _>(&scope).await;
                     lists(argument_0, argument_1).await
-                })
+                }, #is_failure)
             }
         },
     );
@@ -95,6 +113,7 @@ fn an_async_test_gets_its_arguments_in_order() {
 
 #[test]
 fn every_option_arrives() {
+    let is_failure = is_failure(quote!(::my::dagz));
     check_test(
         quote! {
             main_worker, exclusive, flavor = "multi_thread", worker_threads = 3,
@@ -113,13 +132,15 @@ fn every_option_arrives() {
                         name: ::core::concat!(::core::module_path!(), "::", ::core::stringify!(options)),
                         main_worker: true,
                         exclusive: true,
+                        should_panic: false,
                     },
                     ::my::dagz::__private::RuntimeSpec {
                         multi_thread: true,
                         worker_threads: ::core::option::Option::Some(3usize),
                         start_paused: false,
                     },
-                    |_| async move { options().await }
+                    |_| async move { options().await },
+                    #is_failure
                 )
             }
         },
@@ -137,6 +158,7 @@ fn tokio_test_below_gives_its_options_and_goes() {
         ),
     ] {
         let spec = spec(quote!(clock));
+        let is_failure = is_failure(quote!(::dagz));
         check_test(
             ours,
             quote! {
@@ -157,7 +179,8 @@ fn tokio_test_below_gives_its_options_and_goes() {
                             worker_threads: ::core::option::Option::None,
                             start_paused: true,
                         },
-                        |_| async move { clock().await }
+                        |_| async move { clock().await },
+                        #is_failure
                     )
                 }
             },
@@ -175,6 +198,7 @@ fn a_function_that_is_a_test_already_is_not_marked_again() {
         quote!(#[test_log::test]),
     ] {
         let spec = spec(quote!(once));
+        let is_failure = is_failure(quote!(::dagz));
         check_test(
             quote!(),
             quote!(#mark fn once() {}),
@@ -182,7 +206,7 @@ fn a_function_that_is_a_test_already_is_not_marked_again() {
                 #mark
                 fn once() {
                     fn once() {}
-                    ::dagz::__private::run_sync(#spec, once)
+                    ::dagz::__private::run_sync(#spec, once, #is_failure)
                 }
             },
         );

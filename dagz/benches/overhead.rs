@@ -38,10 +38,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
 
     let runtime = runtime();
-    let mut worker_database = run_async(spec(), current_thread(), |_| async {
-        use dagz::postgres::RerouteExt;
-        base.reroute().await
-    })?;
+    let mut worker_database = run_async(
+        spec(),
+        current_thread(),
+        |_| async {
+            use dagz::postgres::RerouteExt;
+            base.reroute().await
+        },
+        Result::is_err,
+    )?;
     // Without the test's tag: dagz ends what it takes for a leftover of a test.
     worker_database.application_name("by hand");
     let floor_client = runtime.block_on(connect(&worker_database));
@@ -59,7 +64,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             std::thread::spawn(|| ()).join().expect("a thread");
         }),
         Row::new("no database: dagz, in a thread", || {
-            std::thread::spawn(|| run_sync(spec(), || ()))
+            std::thread::spawn(|| run_sync(spec(), || (), |()| false))
                 .join()
                 .expect("a thread");
         }),
@@ -129,10 +134,15 @@ fn by_hand(config: &tokio_postgres::Config, writing: bool) {
 }
 
 fn with_dagz(writing: bool) {
-    run_async(spec(), current_thread(), |scope| async move {
-        let client: dagz::postgres::Client = argument(&scope).await;
-        work(&client, writing).await;
-    });
+    run_async(
+        spec(),
+        current_thread(),
+        |scope| async move {
+            let client: dagz::postgres::Client = argument(&scope).await;
+            work(&client, writing).await;
+        },
+        |()| false,
+    );
 }
 
 async fn work(client: &Client, writing: bool) {
@@ -176,6 +186,7 @@ fn spec() -> TestSpec {
         name: "bench",
         main_worker: false,
         exclusive: false,
+        should_panic: false,
     }
 }
 

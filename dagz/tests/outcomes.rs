@@ -81,18 +81,24 @@ impl Run {
 
     /// The tests named by the job's events of this kind, in order.
     fn tests_of(&self, kind: &str) -> Vec<String> {
+        let events = self.events();
+        let named = events.iter().filter(|event| event["kind"] == kind);
+        named
+            .map(|event| event["test"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+
+    /// The job's events, in order.
+    fn events(&self) -> Vec<Value> {
         let jobs = self.state.path().join("dagz").join("jobs");
-        let mut tests = Vec::new();
+        let mut all = Vec::new();
         for job in std::fs::read_dir(jobs).unwrap() {
             let events = job.unwrap().path().join("events.jsonl");
             for line in std::fs::read_to_string(events).unwrap_or_default().lines() {
-                let event: Value = serde_json::from_str(line).unwrap();
-                if event["kind"] == kind {
-                    tests.push(event["test"].as_str().unwrap_or_default().to_owned());
-                }
+                all.push(serde_json::from_str(line).unwrap());
             }
         }
-        tests
+        all
     }
 }
 
@@ -130,6 +136,30 @@ fn each_outcome_is_the_harness_own() {
         let failure = run.failure(name);
         assert!(failure.contains(cause), "{failure}");
     }
+}
+
+#[test]
+fn the_job_knows_each_outcome_too() {
+    let run = run(&["--test-threads", "1"], &[]);
+    let events = run.events();
+    let leaves: Vec<_> = events
+        .iter()
+        .filter(|event| event["kind"] == "leave")
+        .collect();
+    let outcomes: Vec<_> = leaves
+        .iter()
+        .map(|event| event["outcome"].as_str().unwrap())
+        .collect();
+    // `b_should_panic` passes by panicking, and `d` and `e` fail without.
+    let expected = [
+        "passed", "passed", "failed", "failed", "failed", "passed", "passed",
+    ];
+    assert_eq!(outcomes, expected, "{leaves:#?}");
+    let leased = events
+        .iter()
+        .find(|event| event["kind"] == "lease")
+        .unwrap();
+    assert_eq!(leased["binary"], "fixture");
 }
 
 #[test]

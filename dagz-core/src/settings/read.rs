@@ -4,7 +4,7 @@
 
 use std::{
     collections::BTreeMap,
-    env, fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -17,6 +17,33 @@ use crate::{Error, ErrorKind, Result, name};
 pub(super) struct File {
     pub(super) path: PathBuf,
     pub(super) values: BTreeMap<String, String>,
+    pub(super) sections: BTreeMap<String, Section>,
+}
+
+/// A table of `dagz.toml`, `[postgres]`, as text values by key; a list's items are joined by commas.
+///
+/// Its `Debug` shows no values, since a URL may hold a password.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Section {
+    values: BTreeMap<String, String>,
+}
+
+impl Section {
+    /// The value of `key` as text, if the section has it.
+    pub fn value(&self, key: &str) -> Option<&str> {
+        self.values.get(key).map(String::as_str)
+    }
+
+    /// The keys it has, in their order.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Section {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_set().entries(self.keys()).finish()
+    }
 }
 
 impl File {
@@ -31,7 +58,24 @@ impl File {
             let message = format!("`{}` is not valid TOML", path.display());
             Error::new(ErrorKind::Settings, message).with_source(error)
         })?;
+        let mut sections = BTreeMap::new();
         for (key, value) in table {
+            // Any table is a section: which there may be, the core does not know.
+            if let toml::Value::Table(table) = value {
+                let mut section = Section::default();
+                for (inner, value) in table {
+                    let value = text_of(&value).ok_or_else(|| {
+                        untextual(
+                            path,
+                            &format!("{key}.{inner}"),
+                            ", a boolean or a list of these",
+                        )
+                    })?;
+                    section.values.insert(inner, value);
+                }
+                sections.insert(key, section);
+                continue;
+            }
             if !KEYS.contains(&key.as_str()) {
                 return Err(Error::new(
                     ErrorKind::Settings,
@@ -43,26 +87,39 @@ impl File {
                 ));
             }
             let value = match value {
-                toml::Value::String(text) => text,
-                toml::Value::Integer(number) => number.to_string(),
-                toml::Value::Boolean(flag) => flag.to_string(),
-                _ => {
-                    return Err(Error::new(
-                        ErrorKind::Settings,
-                        format!(
-                            "`{key}` in `{}` must be a string, a number or a boolean",
-                            path.display()
-                        ),
-                    ));
-                }
+                toml::Value::Array(_) => None,
+                value => text_of(&value),
             };
+            let value = value.ok_or_else(|| untextual(path, &key, " or a boolean"))?;
             values.insert(key, value);
         }
         Ok(Self {
             path: path.to_owned(),
             values,
+            sections,
         })
     }
+}
+
+fn text_of(value: &toml::Value) -> Option<String> {
+    match value {
+        toml::Value::String(text) => Some(text.clone()),
+        toml::Value::Integer(number) => Some(number.to_string()),
+        toml::Value::Boolean(flag) => Some(flag.to_string()),
+        toml::Value::Array(items) => {
+            let items: Option<Vec<_>> = items.iter().map(text_of).collect();
+            Some(items?.join(","))
+        }
+        _ => None,
+    }
+}
+
+fn untextual(path: &Path, key: &str, more: &str) -> Error {
+    let message = format!(
+        "`{key}` in `{}` must be a string, a number{more}",
+        path.display()
+    );
+    Error::new(ErrorKind::Settings, message)
 }
 
 const KEYS: &[&str] = &[
@@ -75,6 +132,8 @@ const KEYS: &[&str] = &[
     "lease_timeout",
     "strict",
     "jobs_kept",
+    "jobs_age",
+    "jobs_bytes",
     "log_bytes",
 ];
 
@@ -120,6 +179,10 @@ pub(super) fn parse_number(text: &str) -> Result<u32, &'static str> {
         .ok()
         .filter(|number| *number <= 10_000)
         .ok_or("a whole number from 0 to 10000")
+}
+
+pub(super) fn parse_bytes(text: &str) -> Result<u64, &'static str> {
+    text.trim().parse().map_err(|_| "a number of bytes")
 }
 
 pub(super) fn parse_bool(text: &str) -> Result<bool, &'static str> {

@@ -59,6 +59,7 @@ fn an_unknown_key_and_a_bad_value_are_named() {
         file: File {
             path: FILE.into(),
             values: [("workers".to_owned(), "many".to_owned())].into(),
+            sections: BTreeMap::new(),
         },
         origins: BTreeMap::new(),
     };
@@ -120,4 +121,24 @@ fn a_project_name_must_fit_a_stamp() {
         ))
     }));
     assert!(error.starts_with("`DAGZ_PROJECT` is `it's`, but must be 1 to 64"));
+}
+
+#[test]
+fn a_section_is_kept_for_its_driver() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join(FILE);
+    let text =
+        "workers = 4\n[redis]\nurl = \"redis://:hunter2@localhost\"\nbases = [0, 3]\n[other]";
+    fs::write(&path, text).unwrap();
+    let file = File::read(&path).unwrap();
+    let redis = &file.sections["redis"];
+    assert_eq!(redis.value("bases"), Some("0,3"));
+    assert_eq!(redis.keys().collect::<Vec<_>>(), ["bases", "url"]);
+    assert_eq!(format!("{redis:?}"), r#"{"bases", "url"}"#, "no password");
+    assert_eq!(file.sections["other"], Section::default());
+
+    fs::write(&path, "[redis]\nurl = 1.5").unwrap();
+    let error = File::read(&path).map(|_| ()).unwrap_err().to_string();
+    let error = error.replace(&path.display().to_string(), "PATH");
+    insta::assert_snapshot!(error, @"`redis.url` in `PATH` must be a string, a number, a boolean or a list of these");
 }

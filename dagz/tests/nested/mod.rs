@@ -48,6 +48,13 @@ fn selection() -> &'static [&'static str] {
     ));
     if all {
         &["--workspace", "--all-features"]
+    } else if cfg!(all(
+        feature = "postgres",
+        feature = "mysql",
+        feature = "redis"
+    )) {
+        // As together with `cargo-dagz`, whose tests use all three.
+        &["--package", "dagz", "--features", "postgres,mysql,redis"]
     } else if cfg!(all(feature = "postgres", feature = "redis")) {
         &["--package", "dagz", "--features", "postgres,redis"]
     } else if cfg!(feature = "postgres") {

@@ -15,6 +15,7 @@ mod facade {
             pub name: &'static str,
             pub main_worker: bool,
             pub exclusive: bool,
+            pub should_panic: bool,
         }
 
         pub struct RuntimeSpec {
@@ -27,8 +28,23 @@ mod facade {
             _spec: TestSpec,
             _runtime: RuntimeSpec,
             _body: impl FnOnce(()) -> F,
+            _is_failure: impl FnOnce(&T) -> bool,
         ) -> T {
             unreachable!()
+        }
+
+        pub struct Probe<'a, T>(pub &'a T);
+
+        pub trait OfResult {}
+
+        pub trait OfAnything {
+            fn is_failure(&self) -> bool;
+        }
+
+        impl<T> OfAnything for &Probe<'_, T> {
+            fn is_failure(&self) -> bool {
+                false
+            }
         }
 
         pub async fn argument<T: FromScope<Marker>, Marker>(_scope: &()) -> T {

@@ -1,0 +1,10 @@
+//! The command as users run it: real runs of a suite on real servers, then what each subcommand says.
+//!
+//! `support.rs` runs both, and takes out of the output what differs from run to run. Servers come by
+//! `cargo xtask services up postgres mariadb redis`.
+
+mod clean;
+mod jobs;
+mod logs;
+mod support;
+mod test;

@@ -1,0 +1,204 @@
+//! What jobs have left behind, for whoever reads it: `cargo dagz`, or a tool of one's own.
+//!
+//! [`History`] lists the jobs of a state directory, [`Job`] is one of them, [`Log`] reads its events while
+//! they are being written, and [`Summary`] says what they amount to. All of it is read as any version of dagz
+//! left it: keys and kinds of events that are not known pass, lines that are torn or of a later format are
+//! counted and passed over. [`Quiet`] keeps new jobs from starting while something is removed.
+
+mod log;
+mod quiet;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+pub use self::{
+    log::{Entry, Log},
+    quiet::{Hold, Quiet},
+    summary::{Outcome, Summary, Test},
+};
+use crate::{
+    Result, Settings, Worker,
+    error::io_error,
+    job::{Record, numbers},
+    lock,
+};
+
+/// The jobs of one state directory.
+#[derive(Clone, Debug)]
+pub struct History {
+    jobs: PathBuf,
+}
+
+impl History {
+    /// Those of the state directory of `settings`, which need not be there.
+    pub fn of(settings: &Settings) -> Self {
+        Self {
+            jobs: settings.state_dir().join("jobs"),
+        }
+    }
+
+    /// The jobs, newest first; a job whose record is missing or torn was cut off while starting, and is none.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the directory is there and cannot be read.
+    pub fn jobs(&self) -> Result<Vec<Job>> {
+        if !self.jobs.exists() {
+            return Ok(Vec::new());
+        }
+        let mut numbers = numbers(&self.jobs)?;
+        numbers.sort_unstable_by(|left, right| right.cmp(left));
+        let jobs = numbers.into_iter().map(|number| format!("j{number}"));
+        Ok(jobs.filter_map(|id| self.read(&id)).collect())
+    }
+
+    /// The job called `id`, `j12`, or the newest for `latest`; `None` where there is no such job.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the directory is there and cannot be read.
+    pub fn job(&self, id: &str) -> Result<Option<Job>> {
+        let jobs = self.jobs()?;
+        Ok(match id {
+            "latest" => jobs.into_iter().next(),
+            id => jobs.into_iter().find(|job| job.id() == id),
+        })
+    }
+
+    fn read(&self, id: &str) -> Option<Job> {
+        let directory = self.jobs.join(id);
+        // The folder's name is what it is found by again, whatever the record says.
+        let record = Record::read(&directory)?;
+        Some(Job {
+            id: id.to_owned(),
+            directory,
+            record,
+        })
+    }
+}
+
+/// A job as it is on disk.
+#[derive(Clone, Debug)]
+pub struct Job {
+    id: String,
+    directory: PathBuf,
+    record: Record,
+}
+
+impl Job {
+    /// Its id, `j12`.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// What its processes have in common, by which they found each other, such as `nextest:` and a run's id.
+    pub fn key(&self) -> &str {
+        &self.record.key
+    }
+
+    /// The project it ran for.
+    pub fn project(&self) -> &str {
+        &self.record.project
+    }
+
+    /// When it started, to the second.
+    pub fn started(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(self.record.started)
+    }
+
+    /// How many workers each of its nodes had.
+    pub fn workers(&self) -> u32 {
+        self.record.workers
+    }
+
+    /// Which of its nodes this is, from 0.
+    pub fn node_index(&self) -> u32 {
+        self.record.node_index
+    }
+
+    /// How many nodes it had.
+    pub fn node_total(&self) -> u32 {
+        self.record.node_total
+    }
+
+    /// The id of the CI pipeline it ran in, if it did.
+    pub fn pipeline(&self) -> Option<&str> {
+        self.record.pipeline.as_deref()
+    }
+
+    /// The branch that was checked out when it started.
+    pub fn branch(&self) -> Option<&str> {
+        self.record.branch.as_deref()
+    }
+
+    /// The commit that was checked out when it started: its whole hash.
+    pub fn commit(&self) -> Option<&str> {
+        self.record.commit.as_deref()
+    }
+
+    /// Whether `worker` is one of this node's, so that the job may use it while it runs.
+    pub fn has(&self, worker: Worker) -> bool {
+        let first = self.record.node_index.saturating_mul(self.record.workers);
+        let end = first.saturating_add(self.record.workers);
+        (first..end).contains(&worker.number())
+    }
+
+    /// Whether it runs: a process of its own lives, or the one that starts them, `cargo` or nextest.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where its folder cannot be read.
+    pub fn is_running(&self) -> Result<bool> {
+        if self.record.runner.is_some_and(crate::job::Runner::is_alive) {
+            return Ok(true);
+        }
+        let live = self.directory.join("live.lock");
+        if !live.exists() {
+            return Ok(false);
+        }
+        lock::is_held(&live)
+    }
+
+    /// Whether its log reached its bound, so that what is missing is not what did not happen.
+    pub fn is_cut(&self) -> bool {
+        let size = fs::metadata(self.log_path()).map_or(0, |metadata| metadata.len());
+        // One event is some hundreds of bytes.
+        self.record
+            .log_bytes
+            .is_some_and(|limit| size + 1_024 >= limit / 4 * 3)
+    }
+
+    /// Its events, from the first on.
+    pub fn log(&self) -> Log {
+        Log::open(self.log_path())
+    }
+
+    /// What its events amount to so far.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where the log is there and cannot be read.
+    pub fn summary(&self) -> Result<Summary> {
+        let mut log = self.log();
+        let entries = log.read()?;
+        Ok(Summary::of(self, &entries, self.is_running()?))
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    fn log_path(&self) -> PathBuf {
+        self.directory.join("events.jsonl")
+    }
+}
+
+/// The folder of the jobs of `settings`, made if it is missing.
+fn made(settings: &Settings) -> Result<PathBuf> {
+    let jobs = settings.state_dir().join("jobs");
+    let by_key = jobs.join("by-key");
+    fs::create_dir_all(&by_key).map_err(io_error("creating", &by_key))?;
+    Ok(jobs)
+}
