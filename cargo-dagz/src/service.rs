@@ -115,7 +115,7 @@ fn find(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> Outco
     for (name, section) in settings.sections() {
         let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.word() == name) else {
             return Err(Failure::usage(format!(
-                "`dagz.toml` has the section `[{name}]`, and there is no such driver; there are `postgres`, `mysql` and `redis`"
+                "`dagz.toml` has the section `[{name}]`, which this command does not know; it knows `[postgres]`, `[mysql]` and `[redis]`"
             )));
         };
         if let Some(key) = section.keys().find(|key| *key != "url") {
