@@ -3,7 +3,7 @@
 //! The native error is kept as the source, and each message says what was tried, where, and what to do
 //! next. What the management API refuses is told by `management.rs`.
 
-use std::{fmt::Display, time::Duration};
+use std::{fmt::Display, io, time::Duration};
 
 use dagz_core::{Error, ErrorKind};
 use lapin::uri::AMQPUri;
@@ -85,6 +85,16 @@ pub(crate) fn silent(to: Destination, waited: Duration) -> Error {
     )
 }
 
+/// The error for a connection that was opened, and on which nothing more happened.
+pub(crate) fn interrupted(vhost: &str, endpoint: impl Display, waited: Duration) -> Error {
+    Error::new(
+        ErrorKind::InUse,
+        format!(
+            "vhost `{vhost}` at `{endpoint}` did not answer within {waited:?}: is another run making it anew?"
+        ),
+    )
+}
+
 /// The error for a connection that broke off as soon as it was opened.
 pub(crate) fn closing(vhost: &str, endpoint: impl Display, error: lapin::Error) -> Error {
     Error::new(
@@ -124,9 +134,26 @@ pub(crate) enum Cause {
 /// user has no rights in it.
 pub(crate) fn is_closed(error: &Error) -> bool {
     let source = std::error::Error::source(error);
-    let native = source.and_then(|source| source.downcast_ref::<lapin::Error>());
+    let Some(native) = source.and_then(|source| source.downcast_ref::<lapin::Error>()) else {
+        return error.kind() == ErrorKind::InUse;
+    };
     error.kind() == ErrorKind::InUse
-        || matches!(native.map(Cause::of), Some(Cause::NotAllowed | Cause::Down))
+        || matches!(Cause::of(native), Cause::NotAllowed | Cause::Down)
+        || is_broken_off(native)
+}
+
+/// Whether the broker took a connection and then dropped it, as it does when a vhost is deleted at that moment.
+fn is_broken_off(error: &lapin::Error) -> bool {
+    let lapin::ErrorKind::IOError(error) = error.kind() else {
+        return false;
+    };
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::UnexpectedEof
+            | io::ErrorKind::BrokenPipe
+    )
 }
 
 impl Cause {
@@ -147,6 +174,7 @@ impl Cause {
             Native::IOError(_)
             | Native::RuntimeShutdownError(_)
             | Native::InvalidConnectionState(_)
+            | Native::InvalidChannelState(..)
             | Native::MissingHeartbeatError => Self::Unreachable,
             _ => Self::Other,
         }

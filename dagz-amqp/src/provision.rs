@@ -31,6 +31,12 @@ use crate::{
 /// How often others may come in between while a vhost is made.
 const TRIES: usize = 12;
 
+/// How long a connection with its channel may take to open: longer than the connection alone.
+const OPENING: Duration = Duration::from_secs(25);
+
+/// How long the broker may take for an answer.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// What lets nobody in for this long was left so.
 const BROKEN_OFF: Duration = Duration::from_millis(32);
 
@@ -198,7 +204,12 @@ pub(crate) async fn keeper(driver: &Driver, target: &Target) -> Result<Keeper> {
 }
 
 async fn open(server: &Arc<Server>, target: &Target) -> Result<Keeper> {
-    Keeper::open(server, target.name(), &target.worker().to_string()).await
+    let worker = target.worker().to_string();
+    let opened = Keeper::open(server, target.name(), &worker);
+    match tokio::time::timeout(OPENING, opened).await {
+        Ok(opened) => opened,
+        Err(_) => Err(error::interrupted(target.name(), server.shown(), OPENING)),
+    }
 }
 
 /// A connection for the vhost of `target`, for which dagz's own user gets the rights; `None` where the vhost lets
@@ -236,7 +247,13 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
             Some(owner) if owner.is_ours() => {
                 // Only who has it may delete it.
                 let claimed = match enter(&server, target).await? {
-                    Some(mut keeper) => keeper.claim(&holder, patience).await,
+                    Some(mut keeper) => {
+                        let claimed = keeper.claim(&holder, patience);
+                        match tokio::time::timeout(patience + ANSWER, claimed).await {
+                            Ok(claimed) => claimed,
+                            Err(_) => continue,
+                        }
+                    }
                     // Another run is making or deleting it.
                     None if pause < BROKEN_OFF => {
                         tokio::time::sleep(pause).await;
@@ -254,7 +271,7 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
                             continue;
                         }
                     }
-                    Err(Failure::Lost(_)) => {
+                    Err(Failure::Lost(_) | Failure::Gone) => {
                         tokio::time::sleep(pause).await;
                         continue;
                     }
@@ -271,12 +288,16 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
             tokio::time::sleep(pause).await;
             continue;
         };
-        let claimed = match keeper.declare_own().await {
-            Ok(()) => keeper.claim(&holder, patience).await,
-            Err(failure) => Err(failure),
+        let claimed = async {
+            keeper.declare_own().await?;
+            keeper.claim(&holder, patience).await
+        };
+        // An answer may never come where another run deletes the vhost meanwhile.
+        let Ok(claimed) = tokio::time::timeout(patience + ANSWER, claimed).await else {
+            continue;
         };
         match claimed {
-            Ok(Claim::Missing) | Err(Failure::Lost(_)) => {
+            Ok(Claim::Missing) | Err(Failure::Lost(_) | Failure::Gone) => {
                 tokio::time::sleep(pause).await;
                 continue;
             }

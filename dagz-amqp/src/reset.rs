@@ -13,7 +13,7 @@ mod settings;
 mod step;
 mod sweep;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use dagz_core::{Error, ErrorKind, Result, Target, event::Event, runtime};
 
@@ -26,6 +26,12 @@ use crate::{
     login,
     provision::{self, Look, Owner},
 };
+
+/// How often others may come in between while a vhost is taken: runs that do not know of each other each make it anew.
+const TRIES: u32 = 8;
+
+/// How long the broker may take for what a vhost needs. An answer may never come where it is deleted meanwhile.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Brings `target`'s vhost back to its start state, without closing anybody's connection; for use in
 /// [`Config::prepare_with`](crate::Config::prepare_with), or in the middle of a test.
@@ -56,26 +62,26 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
     // Whatever `release` began is done once this is locked.
     let mut slot = database.keeper.lock().await;
     database.logs_in(target, None);
-    let mut lost = false;
+    let mut tries = 0;
     loop {
         let mut keeper = match slot.take() {
             Some(keeper) => keeper,
             None => provision::keeper(driver, target).await?,
         };
-        let done = take(driver, target, &mut keeper, mode).await;
-        match done {
+        let taken = tokio::time::timeout(PATIENCE, take(driver, target, &mut keeper, mode)).await;
+        tries += 1;
+        match taken.unwrap_or_else(|_| Err(Failure::Lost(silent(target)))) {
             Ok(()) => {
                 *slot = Some(keeper);
                 return Ok(());
             }
-            Err(Failure::Lost(error)) if lost => return Err(error),
-            Err(Failure::Lost(_)) => lost = true,
-            Err(Failure::Gone) if lost => {
+            Err(Failure::Lost(error)) if tries == TRIES => return Err(error),
+            Err(Failure::Lost(_)) => tokio::time::sleep(Duration::from_millis(1 << tries)).await,
+            Err(Failure::Gone) if tries == TRIES => {
                 let told = format!("vhost `{}` goes away again and again", target.name());
                 return Err(Error::new(ErrorKind::Prepare, told));
             }
             Err(Failure::Gone) => {
-                lost = true;
                 drop(keeper);
                 *slot = Some(provision::make(driver, target).await?);
             }
@@ -149,6 +155,14 @@ async fn take(
     Ok(())
 }
 
+fn silent(target: &Target) -> Error {
+    let told = format!(
+        "RabbitMQ did not answer within {PATIENCE:?} for vhost `{}`",
+        target.name()
+    );
+    Error::new(ErrorKind::Unreachable, told)
+}
+
 /// Only making the vhost anew helps.
 fn stuck(target: &Target) -> Failure {
     Event::new("rebuild").target(target).record();
@@ -194,8 +208,9 @@ pub(crate) async fn release(driver: &Driver, target: &Target) {
             return;
         };
         let started = Instant::now();
-        let done = wind_up(&driver, &target, &mut keeper, login.as_ref()).await;
-        match done {
+        let done = wind_up(&driver, &target, &mut keeper, login.as_ref());
+        let done = tokio::time::timeout(PATIENCE, done).await;
+        match done.unwrap_or_else(|_| Err(Failure::Lost(silent(&target)))) {
             Ok(known) => match keeper.unlock(known).await {
                 Ok(()) => {
                     Event::new("release")

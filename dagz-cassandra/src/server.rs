@@ -160,12 +160,13 @@ impl Kept {
     async fn settle(&self, session: &Session) -> Result<(), Native> {
         let keyspace = self.source.keyspace();
         if !keyspace.is_empty() && !is_in(session, keyspace) {
-            let other = session.get_keyspace();
-            let other = other.as_ref().map_or("another", |other| other.as_str());
-            let told = format!(
-                "the session of keyspace `{keyspace}` is in `{other}`, as an earlier test's `USE` left it; it is moved back"
-            );
-            event::warn(Some(NAME), &told);
+            // A session that has just been opened may not be in any yet.
+            if let Some(other) = session.get_keyspace() {
+                let told = format!(
+                    "the session of keyspace `{keyspace}` is in `{other}`, as an earlier test's `USE` left it; it is moved back"
+                );
+                event::warn(Some(NAME), &told);
+            }
             session.use_keyspace(keyspace, true).await?;
             return Ok(());
         }

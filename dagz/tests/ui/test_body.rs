@@ -10,8 +10,8 @@ async fn in_async_body(scope: dagz::Scope) {
 
 #[dagz::test]
 #[rustfmt::test]
-fn in_sync_body() -> Result<(), std::fmt::Error> {
-    "not a number".parse::<u32>()
+fn in_sync_body() {
+    let is_true: bool = 1;
 }
 
 fn main() {}
