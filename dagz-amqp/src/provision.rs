@@ -23,13 +23,13 @@ pub(crate) use self::stamp::{Owner, owner, refusal};
 use crate::{
     Driver, driver, error, login,
     management::part,
-    reset::{Claim, Failure, Keeper},
+    reset::{Claim, Failure, Keeper, Sweep},
     server::Server,
     topology::Topology,
 };
 
 /// How often others may come in between while a vhost is made.
-const TRIES: usize = 12;
+const TRIES: u32 = 60;
 
 /// How long a connection with its channel may take to open: longer than the connection alone.
 const OPENING: Duration = Duration::from_secs(25);
@@ -37,8 +37,13 @@ const OPENING: Duration = Duration::from_secs(25);
 /// How long the broker may take for an answer.
 const ANSWER: Duration = Duration::from_secs(5);
 
-/// What lets nobody in for this long was left so.
-const BROKEN_OFF: Duration = Duration::from_millis(32);
+/// What lets nobody in for this long, and stays what it is, was left so by a run that was killed.
+const BROKEN_OFF: Duration = Duration::from_secs(2);
+
+/// How long to wait for others after the try of this number.
+fn pause(number: u32) -> Duration {
+    Duration::from_millis(1 << number.min(6))
+}
 
 /// What a vhost is like at the start of each test.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -188,7 +193,7 @@ pub(crate) async fn keeper(driver: &Driver, target: &Target) -> Result<Keeper> {
     }
     // It may not be there: the broker has lost its data since `worker_init`, or somebody deleted it. Or another run
     // is making it anew just now.
-    for pause in (0..TRIES).map(|n| Duration::from_millis(1 << n)) {
+    for pause in (0..TRIES).map(pause) {
         let look = Look::at(&server, target.name(), None).await?;
         match look.owner(target.project()) {
             None => return make(driver, target).await,
@@ -240,29 +245,56 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
     let vhost = target.name();
     let holder = target.worker().to_string();
     let source = Source::of(&server, target.base()).await?;
-    for pause in (0..TRIES).map(|n| Duration::from_millis(1 << n)) {
+    // Since when nobody is let into which vhost.
+    let mut closed: Option<(Instant, Option<Value>)> = None;
+    for pause in (0..TRIES).map(pause) {
         let look = Look::at(&server, vhost, None).await?;
+        let mut emptied = None;
         match look.owner(target.project()) {
             None => {}
             Some(owner) if owner.is_ours() => {
-                // Only who has it may delete it.
+                // Only who has it may empty or delete it.
                 let claimed = match enter(&server, target).await? {
                     Some(mut keeper) => {
-                        let claimed = keeper.claim(&holder, patience);
-                        match tokio::time::timeout(patience + ANSWER, claimed).await {
-                            Ok(claimed) => claimed,
+                        closed = None;
+                        let taken = async {
+                            let mut claim = keeper.claim(&holder, patience).await?;
+                            if claim == Claim::Missing {
+                                // Another run may be making it, and not have come to them yet.
+                                keeper.declare_own().await?;
+                                claim = keeper.claim(&holder, patience).await?;
+                            }
+                            // The broker goes on deleting when the vhost is not to be seen any more, and
+                            // would delete the next one of its name, too: so it is emptied, if that will do.
+                            let is_empty = claim != Claim::Missing
+                                && empty(&server, &mut keeper, target).await?;
+                            Ok((claim, is_empty))
+                        };
+                        match tokio::time::timeout(patience + ANSWER, taken).await {
+                            Ok(Ok((claim, is_empty))) => {
+                                emptied = is_empty.then_some(keeper);
+                                Ok(claim)
+                            }
+                            Ok(Err(failure)) => Err(failure),
                             Err(_) => continue,
                         }
                     }
-                    // Another run is making or deleting it.
-                    None if pause < BROKEN_OFF => {
-                        tokio::time::sleep(pause).await;
-                        continue;
+                    None => {
+                        let since = match &closed {
+                            Some((since, vhost)) if *vhost == look.vhost => *since,
+                            _ => closed.insert((Instant::now(), look.vhost.clone())).0,
+                        };
+                        if since.elapsed() < BROKEN_OFF {
+                            // Another run is making or deleting it.
+                            tokio::time::sleep(pause).await;
+                            continue;
+                        }
+                        // Its making or its deletion was broken off, and nobody can be in it.
+                        Ok(Claim::Missing)
                     }
-                    // Its making or its deletion was broken off, and nobody can be in it.
-                    None => Ok(Claim::Missing),
                 };
                 match claimed {
+                    Ok(_) if emptied.is_some() => {}
                     Ok(_) => {
                         // Two deletions at once, and the broker fails at one of them.
                         let deleted = cleanup::delete(&server, vhost).await;
@@ -284,26 +316,32 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
         let nonce = nonce();
         let mut stamp = stamp::stamp(target, &source.id, &nonce);
         stamp::write(&server, vhost, &stamp, source.kind.as_deref()).await?;
-        let Some(mut keeper) = enter(&server, target).await? else {
-            tokio::time::sleep(pause).await;
-            continue;
-        };
-        let claimed = async {
-            keeper.declare_own().await?;
-            keeper.claim(&holder, patience).await
-        };
-        // An answer may never come where another run deletes the vhost meanwhile.
-        let Ok(claimed) = tokio::time::timeout(patience + ANSWER, claimed).await else {
-            continue;
-        };
-        match claimed {
-            Ok(Claim::Missing) | Err(Failure::Lost(_) | Failure::Gone) => {
-                tokio::time::sleep(pause).await;
-                continue;
+        let mut keeper = match emptied {
+            // It has the lease already.
+            Some(keeper) => keeper,
+            None => {
+                let Some(mut keeper) = enter(&server, target).await? else {
+                    tokio::time::sleep(pause).await;
+                    continue;
+                };
+                let claimed = async {
+                    keeper.declare_own().await?;
+                    keeper.claim(&holder, patience).await
+                };
+                // An answer may never come where another run deletes the vhost meanwhile.
+                let Ok(claimed) = tokio::time::timeout(patience + ANSWER, claimed).await else {
+                    continue;
+                };
+                match claimed {
+                    Ok(Claim::Missing) | Err(Failure::Lost(_) | Failure::Gone) => {
+                        tokio::time::sleep(pause).await;
+                        continue;
+                    }
+                    Ok(_) => keeper,
+                    Err(failure) => return Err(failure.into_error()),
+                }
             }
-            Ok(_) => {}
-            Err(failure) => return Err(failure.into_error()),
-        }
+        };
         if !is_made_by(&server, vhost, &nonce).await? {
             tokio::time::sleep(pause).await;
             continue;
@@ -325,6 +363,23 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
         ErrorKind::InUse,
         format!("others make vhost `{vhost}` at the same time, again and again"),
     ))
+}
+
+/// Takes everything out of the vhost, which `keeper` has, and ends what is connected to it as an earlier test.
+/// False where it does not come to rest.
+async fn empty(server: &Server, keeper: &mut Keeper, target: &Target) -> Result<bool, Failure> {
+    let users = login::all(server, target.name())
+        .await
+        .map_err(Failure::Final)?;
+    let removed = users.iter().map(|user| login::remove(server, user));
+    futures_util::future::try_join_all(removed)
+        .await
+        .map_err(Failure::Final)?;
+    let nothing = Start {
+        id: String::new(),
+        topology: Topology::default(),
+    };
+    Ok(keeper.sweep(target, &nothing).await? == Sweep::Clean)
 }
 
 async fn is_made_by(server: &Server, vhost: &str, nonce: &str) -> Result<bool> {

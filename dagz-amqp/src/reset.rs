@@ -17,8 +17,10 @@ use std::time::{Duration, Instant};
 
 use dagz_core::{Error, ErrorKind, Result, Target, event::Event, runtime};
 
-pub(crate) use self::keeper::{Claim, Keeper, MARK};
-use self::sweep::Sweep;
+pub(crate) use self::{
+    keeper::{Claim, Keeper, MARK},
+    sweep::Sweep,
+};
 use crate::{
     Driver, Prepare,
     driver::configured,
@@ -263,7 +265,7 @@ async fn wind_up(
 /// Why a reset stopped.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The connection is gone; another one may do.
+    /// The connection, or the vhost behind it, is gone; another one may do.
     Lost(Error),
     /// The vhost, or what dagz knows of it, is gone, or only making it anew helps.
     Gone,
@@ -271,9 +273,13 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
-    /// Tells a connection that is gone from a command that failed.
+    /// Tells what is gone from a command that failed.
     pub(crate) fn of(message: &str, error: lapin::Error) -> Self {
-        let lost = Cause::of(&error) == Cause::Unreachable;
+        // Dagz's own user is refused, and what was there is not, where another run has deleted the vhost.
+        let lost = matches!(
+            Cause::of(&error),
+            Cause::Unreachable | Cause::AccessRefused | Cause::NotFound
+        );
         let error = error::command(message, error);
         if lost {
             Self::Lost(error)

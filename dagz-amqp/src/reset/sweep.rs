@@ -33,7 +33,7 @@ const FEW: u32 = 40;
 
 /// What came of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sweep {
+pub(crate) enum Sweep {
     /// It is in its start state.
     Clean,
     /// It is not, and will not be by these means.
@@ -111,7 +111,7 @@ impl Keeper {
     }
 
     /// Brings the vhost to `start`.
-    pub(super) async fn sweep(&mut self, target: &Target, start: &Start) -> Result<Sweep, Failure> {
+    pub(crate) async fn sweep(&mut self, target: &Target, start: &Start) -> Result<Sweep, Failure> {
         let topology = &start.topology;
         let passes = 1 + usize::from(topology.has_dead_letters());
         let mut renew = topology.has_streams();
