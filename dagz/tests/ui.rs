@@ -5,5 +5,11 @@
 
 #[test]
 fn refusals() {
-    trybuild::TestCases::new().compile_fail("tests/ui/*.rs");
+    let cases = trybuild::TestCases::new();
+    cases.compile_fail("tests/ui/*.rs");
+    // The compiler writes `Result` with its path where a crate in the tree has another one, so these read as in
+    // `cargo xtask ci`, with every driver.
+    if cfg!(all(feature = "amqp", feature = "cassandra")) {
+        cases.compile_fail("tests/ui/with_all/*.rs");
+    }
 }
