@@ -102,7 +102,7 @@ fn schema(tables: &[Table]) -> String {
                  CREATE TABLE t{number}_1 PARTITION OF t{number} FOR VALUES WITH (MODULUS 2, REMAINDER 1);"
             ),
             Kind::Child if before > 0 && !matches!(tables[before - 1].kind, Kind::Partitioned) => {
-                format!("CREATE TABLE t{number} (more {sequence}) INHERITS (t{before});")
+                format!("CREATE TABLE t{number} (own{number} {sequence}) INHERITS (t{before});")
             }
             Kind::Child => format!("CREATE TABLE t{number} (id serial, {columns});"),
         };
