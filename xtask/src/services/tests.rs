@@ -116,14 +116,12 @@ fn a_life(service: &'static dyn Service) {
     let took = begun.elapsed();
     assert!(took < Duration::from_secs(5), "{took:?}");
 
-    // Killed behind our back: started anew, on the same data; on the same port, too, unless another program has
-    // taken one of its ports in the moment between.
+    // Killed behind our back: started anew, on the same port and data.
     kill(&place, &first);
     assert!(!place.answered());
     let third = place.up();
     assert_ne!(third.pid, first.pid);
-    let account = |url: &str| url.rsplit_once(':').map(|(before, _)| before.to_owned());
-    assert_eq!(account(&third.url), account(&first.url));
+    assert_eq!(third.url, first.url);
     assert!(place.answered());
 
     // The note of it is lost: taken over, not started beside.
