@@ -2,7 +2,9 @@
 //!
 //! [`start`] is the one way; what differs between kinds is asked of [`Service`].
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::thread;
@@ -17,6 +19,10 @@ use crate::progress::say;
 
 /// How long a server may take from its start to its first answer.
 const STARTUP_LIMIT: Duration = Duration::from_secs(120);
+/// Below those that Linux gives to outgoing connections, and above the usual ones of servers.
+const PORTS: Range<u16> = 20_000..32_000;
+/// How often one of them is tried.
+const PORT_TRIES: usize = 1_000;
 /// How often ports are chosen anew when others take them in the moment before the start.
 const PORT_CHOICES: usize = 5;
 
@@ -110,8 +116,7 @@ fn choose_ports(service: &'static dyn Service, home: &mut Home) -> Result<()> {
     // All held at once, so that no two of them are the same.
     let mut held = Vec::new();
     for name in names {
-        let listener =
-            TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("failed to find a port")?;
+        let listener = listener()?;
         let port = listener
             .local_addr()
             .context("failed to find a port")?
@@ -123,6 +128,16 @@ fn choose_ports(service: &'static dyn Service, home: &mut Home) -> Result<()> {
         .map(|(name, port, _)| (name, port))
         .collect();
     Ok(())
+}
+
+/// A listener on a port that nobody has, and that no outgoing connection is given by the system: a server that is
+/// started again shall find its own free.
+fn listener() -> Result<TcpListener> {
+    let random = || RandomState::new().hash_one(Instant::now());
+    (0..PORT_TRIES)
+        .filter_map(|_| u16::try_from(random() % PORTS.len() as u64).ok())
+        .find_map(|offset| TcpListener::bind((Ipv4Addr::LOCALHOST, PORTS.start + offset)).ok())
+        .with_context(|| format!("failed to find a free port of {PORTS:?}"))
 }
 
 fn is_free(port: u16) -> bool {
