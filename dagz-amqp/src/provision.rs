@@ -1,10 +1,13 @@
 //! Makes workers' vhosts: as copies of the base vhost's definitions, or by the user's own function.
 //!
-//! `provision/stamp.rs` decides whose a vhost is, `provision/cleanup.rs` lists and removes what dagz made.
-//! [`init`] is where the driver enters; [`keeper`] and [`make`] are for a reset that finds nothing.
+//! `provision/stamp.rs` decides whose a vhost is, `provision/source.rs` what goes into it, `provision/start.rs` what
+//! it is then, and `provision/cleanup.rs` lists and removes what dagz made. [`init`] is where the driver enters;
+//! [`keeper`] and [`make`] are for a reset that finds nothing.
 
 mod cleanup;
+mod source;
 mod stamp;
+mod start;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -13,15 +16,20 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dagz_core::{Error, ErrorKind, Result, Target, event, event::Event, name};
-use serde::{Deserialize, Serialize};
+use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
 use serde_json::{Value, json};
 
 pub use self::cleanup::{Stamped, adopt, databases, remove};
-use self::stamp::{ADOPTED, Stamp};
-pub(crate) use self::stamp::{Owner, owner, refusal};
+use self::{
+    source::Source,
+    stamp::{ADOPTED, Stamp},
+};
+pub(crate) use self::{
+    stamp::{Owner, owner, refusal},
+    start::{Look, Start},
+};
 use crate::{
-    Driver, driver, error, login,
+    Driver, error, login,
     management::part,
     reset::{Claim, Failure, Keeper, Sweep},
     server::Server,
@@ -43,119 +51,6 @@ const BROKEN_OFF: Duration = Duration::from_secs(2);
 /// How long to wait for others after the try of this number.
 fn pause(number: u32) -> Duration {
     Duration::from_millis(1 << number.min(6))
-}
-
-/// What a vhost is like at the start of each test.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub(crate) struct Start {
-    pub(crate) id: String,
-    pub(crate) topology: Topology,
-}
-
-/// Where the start state of `vhost` is kept: in a parameter of the whole broker, since a vhost has no place for
-/// it that a test would not see.
-fn start_path(vhost: &str) -> String {
-    format!("/api/global-parameters/{}", part(&start_name(vhost)))
-}
-
-fn start_name(vhost: &str) -> String {
-    // Encoded for an address, a long one would be too long for the management API.
-    let kept: String = vhost.chars().take(60).collect();
-    if kept == vhost {
-        format!("dagz.start.{vhost}")
-    } else {
-        format!("dagz.start.{kept}.{}", name::short_hash(vhost))
-    }
-}
-
-impl Start {
-    /// What is in `vhost` now.
-    pub(crate) async fn read(server: &Server, vhost: &str) -> Result<Self> {
-        let definitions = server.definitions(vhost).await?.unwrap_or_default();
-        let topology = Topology::of(&definitions);
-        Ok(Self {
-            id: topology.id(),
-            topology,
-        })
-    }
-
-    /// Records it on the broker, for other processes.
-    pub(crate) async fn save(&self, server: &Server, vhost: &str) -> Result<()> {
-        // As text: the broker would not give back every number as it came.
-        let value = serde_json::to_string(self).unwrap_or_default();
-        let body = json!({"name": start_name(vhost), "value": value});
-        let saved = server.management().put(&start_path(vhost), body).await;
-        saved.map_err(|trouble| {
-            let doing = format!("record the start state of vhost `{vhost}`");
-            trouble.into_error(ErrorKind::WorkerInit, &doing)
-        })
-    }
-
-    async fn recorded(server: &Server, vhost: &str) -> Result<Option<Self>> {
-        let told = server.management().get(&start_path(vhost)).await;
-        let told = told.map_err(|trouble| {
-            let doing = format!("read the start state of vhost `{vhost}`");
-            trouble.into_error(ErrorKind::Prepare, &doing)
-        })?;
-        let text = told.as_ref().and_then(|told| told["value"].as_str());
-        Ok(text.and_then(|text| serde_json::from_str(text).ok()))
-    }
-}
-
-/// What the management API says of a worker's vhost.
-#[derive(Debug)]
-pub(crate) struct Look {
-    vhost: Option<Value>,
-    /// Dagz's users in it.
-    pub(crate) users: Vec<String>,
-    /// Its start state, if it is the one that the stamp means.
-    pub(crate) start: Option<Arc<Start>>,
-}
-
-impl Look {
-    /// Asks all at once. `known` is not asked for again.
-    pub(crate) async fn at(
-        server: &Server,
-        vhost: &str,
-        known: Option<&Arc<Start>>,
-    ) -> Result<Self> {
-        let recorded = async {
-            match known {
-                Some(_) => Ok(None),
-                None => Start::recorded(server, vhost).await,
-            }
-        };
-        let (told, users, recorded) = futures_util::future::try_join3(
-            server.vhost(vhost),
-            login::all(server, vhost),
-            recorded,
-        )
-        .await?;
-        let mut start = known.cloned().or(recorded.map(Arc::new));
-        if let Some(meant) = told.as_ref().and_then(start_of) {
-            if known.is_some() && start.as_ref().is_some_and(|start| start.id != meant) {
-                // Made anew by another process.
-                start = Start::recorded(server, vhost).await?.map(Arc::new);
-            }
-            start = start.filter(|start| start.id == meant);
-        }
-        Ok(Self {
-            vhost: told,
-            users,
-            start,
-        })
-    }
-
-    /// Whose it is, in the eyes of `project`; `None` where it is not there.
-    pub(crate) fn owner(&self, project: &str) -> Option<Owner> {
-        owner(project, self.vhost.as_ref())
-    }
-}
-
-/// The id of the start state that a vhost's stamp means.
-fn start_of(vhost: &Value) -> Option<String> {
-    let stamp: Value = serde_json::from_str(vhost["description"].as_str()?).ok()?;
-    Some(stamp["start"].as_str()?.to_owned())
 }
 
 /// Makes the vhost of `target` exist, made by dagz for this project and up to date.
@@ -346,7 +241,7 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
             tokio::time::sleep(pause).await;
             continue;
         }
-        fill(driver, target, &server, &mut keeper, &source).await?;
+        source.fill(driver, target, &server, &mut keeper).await?;
         let start = Start::read(&server, vhost).await?;
         start.save(&server, vhost).await?;
         start.id.clone_into(&mut stamp.more.start);
@@ -387,85 +282,6 @@ async fn is_made_by(server: &Server, vhost: &str, nonce: &str) -> Result<bool> {
     let text = told.as_ref().and_then(|told| told["description"].as_str());
     let stamp = text.and_then(|text| serde_json::from_str::<Stamp>(text).ok());
     Ok(stamp.is_some_and(|stamp| stamp.more.nonce == nonce))
-}
-
-/// What a base vhost has for those of workers.
-struct Source {
-    id: String,
-    topology: Topology,
-    left_out: Vec<String>,
-    /// The queues it makes where nothing else is said.
-    kind: Option<String>,
-}
-
-impl Source {
-    async fn of(server: &Server, base: &str) -> Result<Self> {
-        let (vhost, definitions) =
-            futures_util::future::try_join(server.vhost(base), server.definitions(base)).await?;
-        let (topology, left_out) = Topology::of(&definitions.unwrap_or_default()).copied();
-        let kind = vhost
-            .as_ref()
-            .and_then(|vhost| vhost["default_queue_type"].as_str());
-        Ok(Self {
-            id: topology.id(),
-            topology,
-            left_out,
-            kind: kind.filter(|kind| *kind != "undefined").map(str::to_owned),
-        })
-    }
-}
-
-/// Declares what belongs into a vhost that has just been made.
-async fn fill(
-    driver: &Driver,
-    target: &Target,
-    server: &Server,
-    keeper: &mut Keeper,
-    source: &Source,
-) -> Result<()> {
-    let vhost = target.name();
-    let Some(init) = &driver.config().worker_init else {
-        if source.topology == Topology::default() {
-            return Ok(());
-        }
-        let path = format!("/api/definitions/{}", part(vhost));
-        let filled = server
-            .management()
-            .post(&path, source.topology.definitions());
-        filled.await.map_err(|trouble| {
-            let doing = format!("copy the definitions of vhost `{}`", target.base());
-            trouble.into_error(ErrorKind::WorkerInit, &doing)
-        })?;
-        for what in &source.left_out {
-            let told = format!(
-                "{what} of vhost `{}` is not copied to workers",
-                target.base()
-            );
-            event::warn(Some(driver::NAME), &told);
-        }
-        return Ok(());
-    };
-    let rights = server.rights(target.base()).await?;
-    let login = login::create(server, vhost, &rights).await?;
-    let started = Instant::now();
-    let filled = init.call(target, driver.uri_for(target, &login)?).await;
-    login::remove(server, &login.user).await?;
-    filled?;
-    let start = Start::read(server, vhost).await?;
-    let left = keeper.messages(&start.topology).await;
-    if let Some((queue, count)) = left.map_err(Failure::into_error)? {
-        return Err(Error::new(
-            ErrorKind::WorkerInit,
-            format!(
-                "the `worker_init` function left {count} messages in queue `{queue}` of vhost `{vhost}`: a message is there to be consumed, and no part of the start state; publish it in the test"
-            ),
-        ));
-    }
-    Event::new("fill")
-        .target(target)
-        .duration(started.elapsed())
-        .record();
-    Ok(())
 }
 
 /// A word that never was before.

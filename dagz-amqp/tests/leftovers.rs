@@ -7,11 +7,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use lapin::{
-    Connection, ConnectionProperties,
+    Channel, Connection, ConnectionProperties, Consumer,
     options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions},
     types::{AMQPValue, FieldTable},
 };
+use serde_json::json;
 use support::{at_site, channel, connect, counts, publish};
+
+/// A consumer that acknowledges nothing.
+async fn consume(channel: &Channel, queue: &str) -> Consumer {
+    let options = BasicConsumeOptions::default();
+    channel
+        .basic_consume(queue.into(), "".into(), options, FieldTable::default())
+        .await
+        .unwrap()
+}
 
 #[test]
 fn a_consumer_does_not_take_what_the_next_test_publishes() {
@@ -21,16 +31,7 @@ fn a_consumer_does_not_take_what_the_next_test_publishes() {
         async |site| {
             site.init().await;
             let thieves = site.connect().await;
-            let mut thief = channel(&thieves)
-                .await
-                .basic_consume(
-                    "orders".into(),
-                    "thief".into(),
-                    BasicConsumeOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-                .unwrap();
+            let mut thief = consume(&channel(&thieves).await, "orders").await;
             let caught = tokio::spawn(async move { matches!(thief.next().await, Some(Ok(_))) });
             site.next_test().await;
             site.prepare().await;
@@ -51,16 +52,7 @@ fn without_a_reset_it_does() {
         async |site| {
             site.init().await;
             let thieves = site.connect().await;
-            let mut thief = channel(&thieves)
-                .await
-                .basic_consume(
-                    "orders".into(),
-                    "thief".into(),
-                    BasicConsumeOptions::default(),
-                    FieldTable::default(),
-                )
-                .await
-                .unwrap();
+            let mut thief = consume(&channel(&thieves).await, "orders").await;
             let own = channel(&site.connect().await).await;
             publish(&own, "", "orders", "order").await;
             assert!(matches!(thief.next().await, Some(Ok(_))));
@@ -85,15 +77,7 @@ fn what_it_had_not_acknowledged_does_not_come_back() {
                     for _ in 0..5 {
                         publish(&left, "", queue, "order").await;
                     }
-                    let consumer = left
-                        .basic_consume(
-                            queue.into(),
-                            queue.into(),
-                            BasicConsumeOptions::default(),
-                            FieldTable::default(),
-                        )
-                        .await
-                        .unwrap();
+                    let consumer = consume(&left, queue).await;
                     let held: Vec<_> = consumer.take(5).collect().await;
                     assert_eq!(held.len(), 5);
                 }
@@ -260,6 +244,38 @@ fn a_stream_starts_with_what_the_test_publishes() {
                     .unwrap();
                 let first = consumer.next().await.unwrap().unwrap();
                 assert_eq!(String::from_utf8_lossy(&first.data), text);
+                site.next_test().await;
+                site.prepare().await;
+            }
+        },
+    );
+}
+
+/// Where one consumer is active and the others wait, one that an earlier test left would have its turn for ever.
+#[test]
+fn a_single_active_consumer_is_the_tests_own() {
+    at_site(
+        "single",
+        |config| config,
+        async |site| {
+            let turns = json!({"queues": [{
+                "name": "turns", "durable": true, "auto_delete": false,
+                "arguments": {"x-queue-type": "quorum", "x-single-active-consumer": true},
+            }]});
+            support::make(&site.base, &turns);
+            site.init().await;
+            for number in 0..4 {
+                let connection = site.connect().await;
+                let own = channel(&connection).await;
+                assert_eq!(counts(&own, "turns").await, (0, 0), "{number}");
+                let mut turn = consume(&own, "turns").await;
+                for _ in 0..2 {
+                    publish(&own, "", "turns", &number.to_string()).await;
+                    let got = turn.next().await.unwrap().unwrap();
+                    assert_eq!(String::from_utf8_lossy(&got.data), number.to_string());
+                }
+                // Left open, with both unacknowledged.
+                std::mem::forget(connection);
                 site.next_test().await;
                 site.prepare().await;
             }

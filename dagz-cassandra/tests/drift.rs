@@ -3,7 +3,7 @@
 mod support;
 
 use dagz_cassandra::Config;
-use support::{REPLICATION, at_site, describe, execute, made_by, plain, rows};
+use support::{REPLICATION, at_site, describe, execute, made_by, plain, rows, split};
 
 const SCHEMA: &str = "
     CREATE TYPE address (street text);
@@ -15,6 +15,11 @@ const SCHEMA: &str = "
 /// Does `statements` as a test would, and tells whether the keyspace was made anew for the next one, which
 /// finds it as it was.
 fn after(test: &str, statements: &str) -> bool {
+    after_each(test, split(statements))
+}
+
+/// The same with statements that may have a `;` in them.
+fn after_each<'a>(test: &str, statements: impl IntoIterator<Item = &'a str>) -> bool {
     let mut is_anew = false;
     at_site(
         test,
@@ -26,8 +31,10 @@ fn after(test: &str, statements: &str) -> bool {
             let before = describe(&plain, name).await;
             site.mark().await;
             let session = site.connect().await;
-            let statements = statements.replace("KEYSPACE_NAME", name);
-            execute(&session, &statements).await;
+            for statement in statements {
+                let statement = statement.replace("KEYSPACE_NAME", name);
+                session.query_unpaged(statement, ()).await.unwrap();
+            }
             site.prepare().await;
             assert_eq!(describe(&plain, name).await, before);
             let query = format!("SELECT value FROM \"{name}\".second");
@@ -79,6 +86,19 @@ fn what_was_dropped_or_changed_comes_back() {
     ] {
         assert!(after(test, statements), "{statements}");
     }
+}
+
+#[test]
+fn functions_and_aggregates_go() {
+    let is_anew = after_each(
+        "functions",
+        [
+            "CREATE FUNCTION added (state int, n int) CALLED ON NULL INPUT RETURNS int LANGUAGE java
+                AS $$ return state + n; $$",
+            "CREATE AGGREGATE total (int) SFUNC added STYPE int INITCOND 0",
+        ],
+    );
+    assert!(is_anew, "they are not dropped one by one");
 }
 
 #[test]

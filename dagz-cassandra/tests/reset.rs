@@ -110,6 +110,47 @@ fn a_write_from_the_future_is_cleared_and_hides_no_later_one() {
     });
 }
 
+/// What the README says is out of reach: whoever makes it found should say so there.
+#[test]
+fn a_deletion_from_the_future_is_not_found() {
+    let config = |config| made_by(config, KINDS);
+    at_site("tombstone", config, async |site| {
+        site.init().await;
+        let session = site.connect().await;
+        let delete = format!("DELETE FROM plain USING TIMESTAMP {FUTURE} WHERE id = 1");
+        execute(&session, &delete).await;
+        site.prepare().await;
+        let writes = "INSERT INTO plain (id, value) VALUES (1, 'x'); INSERT INTO plain (id, value) VALUES (2, 'y')";
+        execute(&session, writes).await;
+        let query = "SELECT value FROM plain";
+        assert_eq!(rows(&session, query).await, ["y"]);
+        // It goes with the next that is to be found there.
+        let write =
+            format!("INSERT INTO plain (id, value) VALUES (3, 'z') USING TIMESTAMP {FUTURE}");
+        execute(&session, &write).await;
+        site.prepare().await;
+        execute(&session, writes).await;
+        assert_eq!(rows(&session, query).await, ["x", "y"]);
+    });
+}
+
+/// The same: the server has no sessions to end.
+#[test]
+fn a_late_write_of_an_earlier_test_arrives_and_goes_with_the_next() {
+    let config = |config| made_by(config, KINDS);
+    at_site("late", config, async |site| {
+        site.init().await;
+        let leaked = site.connect().await;
+        site.prepare().await;
+        execute(&leaked, "INSERT INTO plain (id, value) VALUES (1, 'x')").await;
+        let session = site.connect().await;
+        let query = "SELECT value FROM plain";
+        assert_eq!(rows(&session, query).await, ["x"]);
+        site.prepare().await;
+        assert!(rows(&session, query).await.is_empty());
+    });
+}
+
 #[test]
 fn a_write_right_after_a_reset_is_seen() {
     let config = |config| made_by(config, KINDS);

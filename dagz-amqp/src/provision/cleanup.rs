@@ -79,7 +79,7 @@ pub(super) async fn delete(server: &Server, vhost: &str) -> Result<()> {
     login::remove_all(server, vhost).await?;
     for path in [
         format!("/api/vhosts/{}", part(vhost)),
-        super::start_path(vhost),
+        super::start::start_path(vhost),
     ] {
         let deleted = server.management().delete(&path).await;
         deleted.map_err(|trouble| {
