@@ -110,10 +110,11 @@ impl Rights {
         let failed =
             |trouble: crate::management::Trouble| trouble.into_error(ErrorKind::WorkerInit, &doing);
         let management = server.management();
-        let path = format!("/api/permissions/{base}/{name}");
-        let permissions = management.get(&path).await.map_err(failed)?;
-        let path = format!("/api/topic-permissions/{base}/{name}");
-        let topics = management.get(&path).await.map_err(failed)?;
+        let permissions = format!("/api/permissions/{base}/{name}");
+        let topics = format!("/api/topic-permissions/{base}/{name}");
+        let told =
+            futures_util::future::try_join(management.get(&permissions), management.get(&topics));
+        let (permissions, topics) = told.await.map_err(failed)?;
         let kept = |value: &Value, keys: &[&str]| -> Value {
             let pairs = keys
                 .iter()

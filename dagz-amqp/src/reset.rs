@@ -68,7 +68,16 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
     loop {
         let mut keeper = match slot.take() {
             Some(keeper) => keeper,
-            None => provision::keeper(driver, target).await?,
+            None => {
+                // What is asked for below, while the connection opens.
+                let rights = async {
+                    let server = driver.server(target.endpoint())?;
+                    server.rights(target.base()).await
+                };
+                let opened = provision::keeper(driver, target);
+                let (keeper, _) = futures_util::future::join(opened, rights).await;
+                keeper?
+            }
         };
         let taken = tokio::time::timeout(PATIENCE, take(driver, target, &mut keeper, mode)).await;
         tries += 1;
