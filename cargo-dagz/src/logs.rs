@@ -123,7 +123,10 @@ fn show(arguments: &Arguments, job: &Job) -> Outcome<()> {
             for entry in entries {
                 say!("  {}", line(entry));
             }
-            for text in outputs.texts(first).flat_map(|output| output.text.lines()) {
+            for text in outputs
+                .texts(first)
+                .flat_map(|output| output.text.trim().lines())
+            {
                 say!("  | {text}");
             }
         }
@@ -168,9 +171,11 @@ impl Outputs {
 
 /// Says of each test that was asked for how often it was flaky.
 fn tell_flakes(arguments: &Arguments, history: &History, job: &Job) -> Outcome<()> {
+    let known = history.flakes()?;
     for test in job.summary()?.tests {
         if arguments.wants(test.worker, Some(&test.name)) {
-            let flakes = history.flakes(&test.binary, &test.name)?;
+            let key = (test.binary.clone(), test.name.clone());
+            let flakes = known.get(&key).copied().unwrap_or_default();
             say!(
                 "{} ({}) was flaky in {} of {} jobs on record",
                 test.name,

@@ -13,6 +13,7 @@ mod summary;
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -75,18 +76,17 @@ impl History {
         })
     }
 
-    /// How often the test `name` of `binary` was flaky, over all jobs that are on record.
+    /// How often each test was flaky, by its binary and its name, over all jobs that are on record.
     ///
     /// # Errors
     /// [`ErrorKind::Io`](crate::ErrorKind::Io) where something is there and cannot be read.
-    pub fn flakes(&self, binary: &str, name: &str) -> Result<Flakes> {
-        let mut flakes = Flakes::default();
+    pub fn flakes(&self) -> Result<BTreeMap<(String, String), Flakes>> {
+        let mut flakes: BTreeMap<_, Flakes> = BTreeMap::new();
         for job in self.jobs()? {
-            let summary = job.summary()?;
-            let mut tests = summary.tests.iter();
-            if let Some(test) = tests.find(|test| test.name == name && test.binary == binary) {
-                flakes.jobs += 1;
-                flakes.flaky += usize::from(test.outcome == Outcome::Flaky);
+            for test in job.summary()?.tests {
+                let known = flakes.entry((test.binary, test.name)).or_default();
+                known.jobs += 1;
+                known.flaky += usize::from(test.outcome == Outcome::Flaky);
             }
         }
         Ok(flakes)

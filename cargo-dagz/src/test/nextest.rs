@@ -119,6 +119,14 @@ fn configuration(
             }
         }
     }
+    text.push_str(&marked(&main, &exclusive));
+    Ok(text)
+}
+
+/// How nextest schedules marked tests: so that none keeps a slot while it waits for its turn.
+fn marked(main: &BTreeSet<TestKey>, exclusive: &BTreeSet<TestKey>) -> String {
+    let mut text = String::new();
+    let quoted = |text: &str| toml_text(text);
     if !main.is_empty() {
         text.push_str(&format!(
             "[test-groups]\n\"@tool:dagz:main-worker\" = {{ max-threads = 1 }}\n\
@@ -132,7 +140,7 @@ fn configuration(
             quoted(&filter(exclusive.iter()))
         ));
     }
-    Ok(text)
+    text
 }
 
 /// `text` as TOML writes it.
@@ -308,6 +316,22 @@ mod tests {
             filter(tests.iter()),
             r"(binary_id(=shop::suite) & test(=a::b)) | (binary_id(=x) & test(=c\\d))"
         );
+    }
+
+    #[test]
+    fn marks_are_told_to_nextest() {
+        let test = |name: &str| BTreeSet::from([("shop".to_owned(), name.to_owned())]);
+        assert_eq!(marked(&BTreeSet::new(), &BTreeSet::new()), "");
+        insta::assert_snapshot!(marked(&test("a"), &test("b")), @r#"
+        [test-groups]
+        "@tool:dagz:main-worker" = { max-threads = 1 }
+        [[profile."@tool:dagz:run".overrides]]
+        filter = "(binary_id(=shop) & test(=a))"
+        test-group = "@tool:dagz:main-worker"
+        [[profile."@tool:dagz:run".overrides]]
+        filter = "(binary_id(=shop) & test(=b))"
+        threads-required = "num-test-threads"
+        "#);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use dagz_core::history::{Flakes, History, Summary};
+use dagz_core::history::{History, Summary};
 use serde::Serialize;
 
 use super::{Session, TestKey, again::Verdict};
@@ -49,10 +49,11 @@ struct Row {
     jobs: usize,
 }
 
-/// Each test with what became of it and how long its last try took; and the job's summary, if there is a job.
-pub(super) fn verdicts(
-    session: &mut Session<'_>,
-) -> Outcome<(Vec<(TestKey, Verdict, Duration)>, Option<Summary>)> {
+/// A test, what became of it, and how long its last try took.
+pub(super) type Told = (TestKey, Verdict, Duration);
+
+/// Each test; and the job's summary, if there is a job.
+pub(super) fn verdicts(session: &mut Session<'_>) -> Outcome<(Vec<Told>, Option<Summary>)> {
     let summary = match session.find_job() {
         Some(job) => Some(job.summary()?),
         None => None,
@@ -77,22 +78,22 @@ impl Report {
     /// That of what `session` has seen.
     pub(crate) fn of(session: &mut Session<'_>) -> Outcome<Self> {
         let (verdicts, summary) = verdicts(session)?;
-        let history = History::of(&session.settings);
+        let flakes = History::of(&session.settings).flakes()?;
         let count = |wanted: Verdict| verdicts.iter().filter(|(_, own, _)| *own == wanted).count();
-        let row = |(key, verdict, took): &(TestKey, Verdict, Duration), flakes: Flakes| Row {
-            binary: key.0.clone(),
-            test: key.1.clone(),
-            verdict: *verdict,
-            seconds: took.as_secs_f64(),
-            flaky_jobs: flakes.flaky,
-            jobs: flakes.jobs,
-        };
-        let mut tests = Vec::new();
-        for one in &verdicts {
-            if one.1 != Verdict::Passed {
-                tests.push(row(one, history.flakes(&one.0.0, &one.0.1)?));
+        let row = |(key, verdict, took): &Told| {
+            let flakes = flakes.get(key).copied().unwrap_or_default();
+            Row {
+                binary: key.0.clone(),
+                test: key.1.clone(),
+                verdict: *verdict,
+                seconds: took.as_secs_f64(),
+                flaky_jobs: flakes.flaky,
+                jobs: flakes.jobs,
             }
-        }
+        };
+        let noted = verdicts
+            .iter()
+            .filter(|(_, verdict, _)| *verdict != Verdict::Passed);
         let mut slow: Vec<_> = verdicts.iter().collect();
         slow.sort_by_key(|(.., took)| std::cmp::Reverse(*took));
         let slowest = slow.iter().take(SLOW);
@@ -108,8 +109,8 @@ impl Report {
             cut: count(Verdict::Cut),
             skipped: session.skipped,
             preparing_seconds: summary.map_or(0.0, |summary| summary.preparing.as_secs_f64()),
-            slowest: slowest.map(|one| row(one, Flakes::default())).collect(),
-            tests,
+            slowest: slowest.copied().map(row).collect(),
+            tests: noted.map(row).collect(),
         })
     }
 

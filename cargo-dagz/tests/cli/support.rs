@@ -240,6 +240,7 @@ pub(crate) const FILTERS: &[(&str, &str)] = &[
     (r"\d+(\.\d)? m?s\b", "[took]"),
     (r"_(dagz|jw)_[0-9a-f]{8}\b", "_${1}_[hash]"),
     (r"127\.0\.0\.1:\d+", "[server]"),
+    (r" \(\d+\) panicked", " panicked"),
     (r" {2,}", "  "),
     (r#""(\w*seconds)": [0-9.]+"#, r#""$1": "[took]""#),
 ];

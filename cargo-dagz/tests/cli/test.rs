@@ -89,25 +89,95 @@ fn what_fails_is_tried_again_and_told_apart() {
         .lines()
         .filter(|line| !line.contains("slow: "))
         .collect();
-    assert_shown!(told.join("\n"), @"");
+    assert_shown!(told.join("\n"), @r#"
+    dagz: j1 on 1 workers: 3 passed, 1 failed, 1 flaky, 1 isolation bugs, 0 cut, 1 skipped; [took] spent on databases, over all workers
+    dagz: isolation bug: b_expects_no_item (cargo-dagz::unsteady) failed on databases that other tests had used, and passed on fresh ones
+    dagz: failed: c_never_passes (cargo-dagz::unsteady)
+    dagz: flaky: d_passes_the_second_time (cargo-dagz::unsteady), in 1 of 1 jobs on record
+    dagz: see `cargo dagz logs j1 --failed`
+    "#);
     let logs = site.dagz(&["logs", "--test", "b_expects"]);
-    assert_shown!(logs.stdout, @"");
+    assert_shown!(logs.stdout, @r#"
+    jw00.t002 b_expects_no_item (cargo-dagz::unsteady): failed after [took]
+      [clock] lease, [took]
+      [clock] prepare postgres cli_unsteady_jw00, [took]
+      [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] leave, [took], failed
+      | thread 'b_expects_no_item' panicked at cargo-dagz/tests/unsteady/main.rs:39:5:
+      | assertion `left == right` failed: somebody left an item
+      |  left: 1
+      |  right: 0
+      | note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+    jw00.t007 b_expects_no_item (cargo-dagz::unsteady): failed after [took]
+      [clock] lease, [took], tried again on the worker it had
+      [clock] prepare postgres cli_unsteady_jw00, [took]
+      [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] leave, [took], failed
+      | thread 'b_expects_no_item' panicked at cargo-dagz/tests/unsteady/main.rs:39:5:
+      | assertion `left == right` failed: somebody left an item
+      |  left: 1
+      |  right: 0
+      | note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+    jw00.t010 b_expects_no_item (cargo-dagz::unsteady): passed after [took]
+      [clock] lease, [took], tried again on databases made anew
+      [clock] clone postgres cli_unsteady_jw00, [took]: from `cli_unsteady_dagz_[hash]`
+      [clock] init postgres cli_unsteady_jw00, [took]
+      [clock] prepare postgres cli_unsteady_jw00, [took]
+      [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] leave, [took], passed
+    b_expects_no_item (cargo-dagz::unsteady) was flaky in 0 of 1 jobs on record
+    "#);
     let jobs = site.dagz(&["jobs"]);
-    assert_shown!(jobs.stdout, @"");
+    let columns: Vec<_> = jobs.stdout.split_whitespace().rev().take(8).collect();
+    assert_eq!(columns.join(" "), "ended 0 1 1 1 3 1 1", "{}", jobs.stdout);
 
     // A job passes in which a test is flaky and no more.
     fs::remove_file(site.path("has-run")).unwrap();
     let run = site.dagz_here(&[&["test", "--json", "d_passes"], &UNSTEADY[..]].concat());
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert_shown!(run.all, @"");
+    assert_shown!(run.all, @r#"
+    {
+      "job": "j2",
+      "workers": 1,
+      "interrupted": false,
+      "passed": 0,
+      "failed": 0,
+      "flaky": 1,
+      "isolation": 0,
+      "cut": 0,
+      "skipped": 6,
+      "preparing_seconds": "[took]",
+      "tests": [
+      {
+      "binary": "cargo-dagz::unsteady",
+      "test": "d_passes_the_second_time",
+      "verdict": "flaky",
+      "seconds": "[took]",
+      "flaky_jobs": 2,
+      "jobs": 2
+      }
+      ],
+      "slowest": [
+      {
+      "binary": "cargo-dagz::unsteady",
+      "test": "d_passes_the_second_time",
+      "verdict": "flaky",
+      "seconds": "[took]",
+      "flaky_jobs": 2,
+      "jobs": 2
+      }
+      ]
+    }
+    "#);
 
     // Once only, and nobody knows which it is.
     fs::remove_file(site.path("has-run")).unwrap();
-    let run = site.dagz_here(&[&["test", "--workers", "1", "--tries", "1"], &UNSTEADY[..]].concat());
+    let run =
+        site.dagz_here(&[&["test", "--workers", "1", "--tries", "1"], &UNSTEADY[..]].concat());
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     assert!(
         run.stdout
-            .starts_with("dagz: j3 on 1 workers: 1 passed, 3 failed, 0 flaky, 0 isolation bugs"),
+            .starts_with("dagz: j3 on 1 workers: 3 passed, 3 failed, 0 flaky, 0 isolation bugs"),
         "{}",
         run.stdout
     );
@@ -124,11 +194,32 @@ fn with_cargo_what_fails_is_told_apart_too() {
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     let (first, _) = run.stdout.split_once('\n').unwrap();
-    assert_shown!(first, @"");
+    assert_shown!(first, @"dagz: j1 on 1 workers: 3 passed, 1 failed, 1 flaky, 1 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
     fs::remove_file(site.path("has-run")).unwrap();
     let words = [&["test", "--runner", "cargo", "d_passes"], &UNSTEADY[..]].concat();
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn each_machine_runs_its_part() {
+    let site = Site::new("nodes", 18).with("PATH", path());
+    let words = [&["test", "--json"], &FIXTURE[..]].concat();
+    let mut tests = 0;
+    for index in ["0", "1"] {
+        let mut command = site.here(&words);
+        let output = command
+            .env("DAGZ_NODE_INDEX", index)
+            .env("DAGZ_NODE_TOTAL", "2")
+            .output()
+            .unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let count = |key: &str| report[key].as_u64().unwrap();
+        let own = count("passed") + count("failed");
+        assert_eq!(own, 3, "{report}");
+        tests += own;
+    }
+    assert_eq!(tests, 6);
 }
 
 #[test]
@@ -154,7 +245,10 @@ fn how_far_it_is_is_told_on_demand_and_now_and_then() {
         .map(Result::unwrap)
         .skip_while(|line| !line.starts_with("dagz: "));
     let told = [told.next().unwrap(), told.next().unwrap()].join("\n");
-    assert_shown!(told, @"");
+    assert_shown!(told, @r#"
+    dagz: 0 done, 0 failed, 1 left
+    dagz:  jw00 waits for [took] (route), 0 done
+    "#);
     fs::remove_file(&pause).unwrap();
     for line in lines {
         line.unwrap();
@@ -208,7 +302,11 @@ fn ctrl_c_ends_the_tests_and_is_on_record() {
         "{stdout}"
     );
     let jobs = site.dagz(&["jobs"]);
-    assert!(jobs.stdout.contains("1  interrupted"), "{}", jobs.stdout);
+    assert!(
+        jobs.stdout.trim_end().ends_with("1    interrupted"),
+        "{}",
+        jobs.stdout
+    );
     // Its worker is free again.
     fs::remove_file(&pause).unwrap();
     assert_eq!(site.dagz_here(&words).code, Some(0));

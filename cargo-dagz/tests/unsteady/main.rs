@@ -53,6 +53,12 @@ async fn d_passes_the_second_time(_db: dagz::postgres::Client) {
     assert!(has_run, "the first time, on purpose");
 }
 
+#[dagz::test(main_worker)]
+fn f_is_on_the_base() {}
+
+#[dagz::test(exclusive)]
+fn g_is_alone() {}
+
 #[test]
 #[ignore = "so that a test is skipped"]
 fn e_is_skipped() {}
