@@ -54,11 +54,7 @@ async fn d_passes_the_second_time(_db: dagz::postgres::Client) {
 }
 
 #[dagz::test(main_worker)]
-fn f_is_on_the_base() {}
+fn e_is_on_the_base() {}
 
 #[dagz::test(exclusive)]
-fn g_is_alone() {}
-
-#[test]
-#[ignore = "so that a test is skipped"]
-fn e_is_skipped() {}
+fn f_is_alone() {}
