@@ -26,6 +26,7 @@ struct Row {
     started: String,
     seconds: f64,
     running: bool,
+    interrupted: bool,
     branch: Option<String>,
     commit: Option<String>,
     workers: u32,
@@ -34,6 +35,8 @@ struct Row {
     failed: usize,
     /// Failed first, and passed when run again.
     flaky: usize,
+    /// Failed on used databases, and passed on fresh ones.
+    isolation: usize,
     /// Ended by no word of its own: killed, or out of time.
     cut: usize,
     /// Spent on making and preparing databases, over all workers.
@@ -47,6 +50,7 @@ impl Row {
             started: screen::rfc3339(job.started()),
             seconds: summary.took.as_secs_f64(),
             running: summary.is_running,
+            interrupted: job.is_interrupted(),
             branch: job.branch().map(str::to_owned),
             commit: job.commit().map(str::to_owned),
             workers: job.workers(),
@@ -54,6 +58,7 @@ impl Row {
             passed: summary.count(Ended::Passed),
             failed: summary.count(Ended::Failed),
             flaky: summary.count(Ended::Flaky),
+            isolation: summary.count(Ended::Isolation),
             cut: summary.count(Ended::Cut),
             preparing_seconds: summary.preparing.as_secs_f64(),
         }
@@ -65,16 +70,28 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let settings = place::settings()?;
     let mut rows = Vec::new();
     let mut table = Table::new(&[
-        "job", "started", "branch", "commit", "took", "workers", "nodes", "passed", "failed",
-        "flaky", "cut", "state",
+        "job",
+        "started",
+        "branch",
+        "commit",
+        "took",
+        "workers",
+        "nodes",
+        "passed",
+        "failed",
+        "flaky",
+        "isolation",
+        "cut",
+        "state",
     ]);
     for job in History::of(&settings).jobs()? {
         let summary = job.summary()?;
         let row = Row::new(&job, &summary);
         let or_dash = |text: Option<&str>| text.unwrap_or("-").to_owned();
         let short = row.commit.as_deref().and_then(|commit| commit.get(..9));
-        let (tone, state) = match (row.running, row.failed + row.cut, row.flaky) {
+        let (tone, state) = match (row.running, row.failed + row.isolation + row.cut, row.flaky) {
             (true, ..) => (Tone::Plain, "running"),
+            _ if row.interrupted => (Tone::Bad, "interrupted"),
             (_, 0, 0) => (Tone::Good, "ended"),
             (_, 0, _) => (Tone::Odd, "ended"),
             _ => (Tone::Bad, "ended"),
@@ -92,6 +109,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
                 row.passed.to_string(),
                 row.failed.to_string(),
                 row.flaky.to_string(),
+                row.isolation.to_string(),
                 row.cut.to_string(),
                 state.to_owned(),
             ],

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use clap::Args;
 use dagz_core::{
     Worker,
-    history::{Entry, Job, Log, Outcome as Ended, Test},
+    history::{Entry, History, Job, Log, Outcome as Ended, Output, Test},
 };
 
 use crate::{
@@ -52,6 +52,9 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         follow(arguments, &job)?;
     } else {
         show(arguments, &job)?;
+        if arguments.test.is_some() {
+            tell_flakes(arguments, &History::of(&settings), &job)?;
+        }
     }
     Ok(OK)
 }
@@ -101,6 +104,7 @@ fn show(arguments: &Arguments, job: &Job) -> Outcome<()> {
     }
     // Worker by worker, and on each in the order in which they began.
     let mut attempts: Vec<_> = attempts.into_values().collect();
+    let outputs = Outputs::of(job, &mut attempts)?;
     attempts.sort_by_key(|entries| (entries[0].worker(), entries[0].at()));
     if arguments.wants_all() {
         others.iter().for_each(|entry| say!("{}", line(entry)));
@@ -119,14 +123,76 @@ fn show(arguments: &Arguments, job: &Job) -> Outcome<()> {
             for entry in entries {
                 say!("  {}", line(entry));
             }
+            for text in outputs
+                .texts(first)
+                .flat_map(|output| output.text.trim().lines())
+            {
+                say!("  | {text}");
+            }
         }
     }
     remark(job, &log);
     Ok(())
 }
 
+/// What attempts wrote, by the process and the tag that the log has of each.
+struct Outputs {
+    outputs: Vec<Output>,
+    /// Which of its test's attempts each is.
+    numbers: BTreeMap<Key, usize>,
+}
+
+impl Outputs {
+    fn of(job: &Job, attempts: &mut [Vec<&Entry>]) -> Outcome<Self> {
+        attempts.sort_by_key(|entries| entries[0].at());
+        let mut counts = BTreeMap::new();
+        let mut numbers = BTreeMap::new();
+        for first in attempts.iter().map(|entries| entries[0]) {
+            let count = counts.entry((&first.binary, &first.test)).or_insert(0);
+            *count += 1;
+            numbers.extend(key(first).map(|key| (key, *count)));
+        }
+        Ok(Self {
+            outputs: job.outputs()?,
+            numbers,
+        })
+    }
+
+    /// What the attempt that begins with `first` wrote.
+    fn texts(&self, first: &Entry) -> impl Iterator<Item = &Output> {
+        let number = key(first).and_then(|key| self.numbers.get(&key).copied());
+        self.outputs.iter().filter(move |output| {
+            Some(&output.test) == first.test.as_ref()
+                && Some(&output.binary) == first.binary.as_ref()
+                && Some(output.attempt) == number
+        })
+    }
+}
+
+/// Says of each test that was asked for how often it was flaky.
+fn tell_flakes(arguments: &Arguments, history: &History, job: &Job) -> Outcome<()> {
+    let known = history.flakes()?;
+    for test in job.summary()?.tests {
+        if arguments.wants(test.worker, Some(&test.name)) {
+            let key = (test.binary.clone(), test.name.clone());
+            let flakes = known.get(&key).copied().unwrap_or_default();
+            say!(
+                "{} ({}) was flaky in {} of {} jobs on record",
+                test.name,
+                test.binary,
+                flakes.flaky,
+                flakes.jobs
+            );
+        }
+    }
+    Ok(())
+}
+
 fn is_failure(test: &Test) -> bool {
-    matches!(test.outcome, Ended::Failed | Ended::Cut | Ended::Flaky)
+    matches!(
+        test.outcome,
+        Ended::Failed | Ended::Cut | Ended::Flaky | Ended::Isolation
+    )
 }
 
 /// `jw03.t017 orders::places_one: failed after 82 ms`.
@@ -165,6 +231,11 @@ fn line(entry: &Entry) -> String {
     }
     if let Some(took) = entry.took() {
         text.push_str(&format!(", {}", screen::duration(took)));
+    }
+    match entry.again.as_deref() {
+        Some("worker") => text.push_str(", tried again on the worker it had"),
+        Some("fresh") => text.push_str(", tried again on databases made anew"),
+        _ => {}
     }
     match (entry.kind.as_str(), &entry.detail) {
         // Anything else is why a name passed unchanged.

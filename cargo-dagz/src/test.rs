@@ -1,28 +1,40 @@
-//! `cargo dagz test`: runs the suite by nextest or by cargo, and says at its end what dagz knows of it.
+//! `cargo dagz test`: runs the suite by nextest or by cargo, tries again what failed, and says at its end what dagz
+//! knows of it.
 //!
-//! The runner's output is its own. What ties its processes to one job is `DAGZ_JOB`, by which the job is found
-//! again afterwards.
+//! What ties all processes to one job is `DAGZ_JOB`. `test/nextest.rs` and `test/cargo.rs` are the two runners,
+//! `test/words.rs` takes apart what the user says to them, `test/child.rs` runs them and hears them, `test/live.rs`
+//! shows how far they are, `test/again.rs` decides what is tried again, and `test/report.rs` is the end. The main type
+//! is [`Session`].
+
+mod again;
+mod cargo;
+mod child;
+mod live;
+mod nextest;
+mod report;
+mod words;
 
 use std::{
-    env, io,
-    process::{self, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{SystemTime, UNIX_EPOCH},
+    collections::BTreeMap,
+    env, process,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use clap::{Args, ValueEnum};
 use dagz_core::{
     Settings,
-    history::{History, Outcome as Ended},
+    history::{History, Job, Running},
 };
 
+use self::{
+    again::{How, Pass},
+    child::Signals,
+    live::{Live, Showing},
+    report::Report,
+};
 use crate::{
     exit::{self, Failure, Outcome},
     place,
-    screen::{self, Tone, say},
 };
 
 /// Words after `cargo dagz test`.
@@ -34,6 +46,18 @@ pub(crate) struct Arguments {
     /// What runs the tests.
     #[arg(long, value_enum, default_value_t = Runner::Nextest)]
     runner: Runner,
+    /// How often a test that fails is run, the first time included.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=3))]
+    tries: u32,
+    /// Show a line per worker all the time: below the bar, or every few seconds where there is no terminal.
+    #[arg(long)]
+    show_workers: bool,
+    /// How often to say how far the run is, where there is no terminal.
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = humantime::parse_duration)]
+    every: Duration,
+    /// Print the end as JSON, on standard output, and everything else on standard error.
+    #[arg(long)]
+    json: bool,
     /// Only tests whose name contains one of these; cargo takes one only.
     filters: Vec<String>,
     /// Words for the runner itself, such as `-p shop`.
@@ -49,6 +73,33 @@ enum Runner {
     Cargo,
 }
 
+/// A test, by its binary and its name.
+pub(crate) type TestKey = (String, String);
+
+/// How the runner saw a test end, over all passes.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// How each of its tries ended, and in which pass.
+    pub(crate) tries: Vec<(How, bool)>,
+    pub(crate) took: Duration,
+}
+
+/// One execution of the command: what it was asked for, and what it has seen so far.
+pub(crate) struct Session<'a> {
+    arguments: &'a Arguments,
+    settings: Settings,
+    /// What `DAGZ_JOB` is for all processes.
+    name: String,
+    signals: Signals,
+    job: Option<(Job, Running)>,
+    /// The tests that the runner told of; with cargo, none.
+    seen: BTreeMap<TestKey, Seen>,
+    skipped: usize,
+    /// How many tests failed by what `cargo test` said, and how many of those the job knows.
+    failed_by_cargo: usize,
+    failed_known: usize,
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: &Arguments) -> Outcome {
     let settings = place::settings()?;
@@ -57,21 +108,33 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             "`cargo test` takes one filter; give one, or leave out `--runner cargo`",
         ));
     }
-    // The runner hears of Ctrl-C by itself and ends its tests; here it must only not be the end.
-    let interrupted = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(signal_hook::consts::SIGINT, Arc::clone(&interrupted))
-        .map_err(|error| Failure::environment(format!("cannot watch for Ctrl-C: {error}")))?;
     let given = env::var("DAGZ_JOB").ok().filter(|job| !job.is_empty());
-    let job = given.unwrap_or_else(own_job);
-    let code = match arguments.runner {
-        Runner::Nextest => by_nextest(arguments, &job)?,
-        Runner::Cargo => by_cargo(arguments, &job)?,
+    let mut session = Session {
+        arguments,
+        settings,
+        name: given.unwrap_or_else(own_job),
+        signals: Signals::watch()?,
+        job: None,
+        seen: BTreeMap::new(),
+        skipped: 0,
+        failed_by_cargo: 0,
+        failed_known: 0,
     };
-    summarise(&settings, &job)?;
-    Ok(match interrupted.load(Ordering::SeqCst) {
-        true => exit::INTERRUPTED,
-        false => code,
-    })
+    let begun = SystemTime::now();
+    let mut code = session.pass(&Pass::first())?;
+    if code == exit::TESTS_FAILED {
+        code = again::run(&mut session, begun.elapsed().unwrap_or_default())?;
+    }
+    session.find_job();
+    let is_interrupted = session.signals.is_interrupted();
+    if is_interrupted {
+        code = exit::INTERRUPTED;
+        if let Some((job, _)) = &session.job {
+            job.set_interrupted()?;
+        }
+    }
+    Report::of(&mut session)?.print(arguments.json);
+    Ok(code)
 }
 
 /// A name that no other execution has.
@@ -82,106 +145,32 @@ fn own_job() -> String {
     format!("cargo-dagz-{}-{}", process::id(), now.as_micros())
 }
 
-fn by_nextest(arguments: &Arguments, job: &str) -> Outcome {
-    let mut version = cargo(job, arguments);
-    version
-        .args(["nextest", "--version"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    if !status(&mut version).is_ok_and(|code| code == Some(0)) {
-        return Err(Failure::usage(
-            "`cargo nextest` is missing; install it by `cargo install --locked cargo-nextest`, or say `--runner cargo`",
-        ));
+impl Session<'_> {
+    /// Runs the suite, or what a pass is about of it, to its end.
+    fn pass(&mut self, pass: &Pass) -> Outcome {
+        match self.arguments.runner {
+            Runner::Nextest => nextest::run(self, pass),
+            Runner::Cargo => cargo::run(self, pass),
+        }
     }
-    let mut command = cargo(job, arguments);
-    command.args(["nextest", "run"]);
-    if let Some(workers) = arguments.workers {
-        command.args(["--test-threads", &workers.to_string()]);
-    }
-    command.args(&arguments.words).args(&arguments.filters);
-    // nextest documents these; anything else is for its own output to explain.
-    Ok(match status(&mut command)? {
-        Some(0) => exit::OK,
-        Some(4) => exit::NO_TESTS,
-        Some(100) => exit::TESTS_FAILED,
-        Some(101) => exit::BUILD_FAILED,
-        Some(2 | 96) => exit::USAGE,
-        _ => exit::ENVIRONMENT,
-    })
-}
 
-fn by_cargo(arguments: &Arguments, job: &str) -> Outcome {
-    // `cargo test` ends with 101 when a test fails and when nothing could be built; so it is built first.
-    let mut build = cargo(job, arguments);
-    build.args(["test", "--no-run"]).args(&arguments.words);
-    match status(&mut build)? {
-        Some(0) => {}
-        Some(1) => return Ok(exit::USAGE),
-        _ => return Ok(exit::BUILD_FAILED),
+    /// The job, once a test of it has begun; kept running from then on, for there may be more passes.
+    fn find_job(&mut self) -> Option<&Job> {
+        if self.job.is_none() {
+            let key = format!("given:{}", self.name);
+            // A record that cannot be read now is asked for again at the end.
+            let jobs = History::of(&self.settings).jobs().unwrap_or_default();
+            let job = jobs.into_iter().find(|job| job.key() == key)?;
+            let running = job.keep_running().ok()?;
+            self.job = Some((job, running));
+        }
+        self.job.as_ref().map(|(job, _)| job)
     }
-    let mut command = cargo(job, arguments);
-    command
-        .args(["test", "--no-fail-fast"])
-        .args(&arguments.words)
-        .args(&arguments.filters);
-    if let Some(workers) = arguments.workers {
-        command.args(["--", "--test-threads", &workers.to_string()]);
-    }
-    Ok(match status(&mut command)? {
-        Some(0) => exit::OK,
-        Some(101) => exit::TESTS_FAILED,
-        Some(1) => exit::USAGE,
-        _ => exit::ENVIRONMENT,
-    })
-}
 
-fn cargo(job: &str, arguments: &Arguments) -> Command {
-    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    command.env("DAGZ_JOB", job).stdin(Stdio::null());
-    if let Some(workers) = arguments.workers {
-        command.env("DAGZ_WORKERS", workers.to_string());
+    fn live(&self) -> Live {
+        Live::new(Showing {
+            has_workers: self.arguments.show_workers,
+            every: self.arguments.every,
+        })
     }
-    command
-}
-
-/// Runs `command` to its end; the code is `None` where a signal ended it.
-fn status(command: &mut Command) -> Outcome<Option<i32>> {
-    let failed = |error: io::Error| Failure::environment(format!("cannot run cargo: {error}"));
-    Ok(command.status().map_err(failed)?.code())
-}
-
-fn summarise(settings: &Settings, job: &str) -> Outcome<()> {
-    let key = format!("given:{job}");
-    let jobs = History::of(settings).jobs()?;
-    let Some(job) = jobs.iter().find(|found| found.key() == key) else {
-        say!("dagz: no test used it");
-        return Ok(());
-    };
-    let summary = job.summary()?;
-    let failed = summary.count(Ended::Failed) + summary.count(Ended::Cut);
-    let flaky = summary.count(Ended::Flaky);
-    let tone = match (failed, flaky) {
-        (0, 0) => Tone::Good,
-        (0, _) => Tone::Odd,
-        _ => Tone::Bad,
-    };
-    let line = format!(
-        "dagz: {} on {} workers: {} passed, {} failed, {flaky} flaky, {} cut; {} spent on databases, over all workers",
-        job.id(),
-        job.workers(),
-        summary.count(Ended::Passed),
-        summary.count(Ended::Failed),
-        summary.count(Ended::Cut),
-        screen::duration(summary.preparing),
-    );
-    say!("{}", tone.paint(&line));
-    let mut slow: Vec<_> = summary.tests.iter().collect();
-    slow.sort_by_key(|test| std::cmp::Reverse(test.took));
-    for test in slow.iter().take(3) {
-        say!("dagz: slow: {} {}", screen::duration(test.took), test.name);
-    }
-    if failed + flaky > 0 {
-        say!("dagz: see `cargo dagz logs {} --failed`", job.id());
-    }
-    Ok(())
 }

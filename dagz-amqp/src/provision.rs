@@ -58,7 +58,7 @@ pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
     let server = driver.server(target.endpoint())?;
     let database = driver.database(target);
     let mut slot = database.keeper.lock().await;
-    if driver.config().worker_init.is_none() {
+    if driver.config().worker_init.is_none() && !target.is_fresh() {
         let (look, source) = futures_util::future::try_join(
             Look::at(&server, target.name(), None),
             Source::of(&server, target.base()),

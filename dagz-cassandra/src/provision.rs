@@ -61,7 +61,7 @@ pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
     loop {
         let kept = driver.kept_for(target)?;
         let session = kept.get().await?;
-        match provide(driver, target, &session, false).await {
+        match provide(driver, target, &session, target.is_fresh()).await {
             Err(Failure::Lost(_)) if !is_second => kept.forget(&session).await,
             outcome => return outcome.map_err(Failure::into_error),
         }

@@ -94,6 +94,7 @@ pub struct Target {
     pub(crate) test: String,
     pub(crate) job: String,
     pub(crate) project: String,
+    pub(crate) is_fresh: bool,
 }
 
 impl Target {
@@ -140,6 +141,12 @@ impl Target {
     /// The project under which its database is stamped.
     pub fn project(&self) -> &str {
         &self.project
+    }
+
+    /// Whether the test is to find a database that no other has used: `worker_init` then makes what is there
+    /// anew, however well it would do. So it is when `cargo dagz test` runs a failed test for the last time.
+    pub fn is_fresh(&self) -> bool {
+        self.is_fresh
     }
 }
 
@@ -253,7 +260,8 @@ pub trait DbConfig: Send + Sync + 'static {
     }
 
     /// Makes the worker's database. Called once per worker and job, across processes; a run that
-    /// was killed inside it is followed by another call, which must cope with what is there.
+    /// was killed inside it is followed by another call, which must cope with what is there. So is each
+    /// test whose target [`is_fresh`](Target::is_fresh): for it, what is there and dagz's must go.
     ///
     /// # Errors
     ///

@@ -18,7 +18,10 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{Scope, Settings, Target, job::Job, scope};
+use crate::{Scope, Settings, Target, again::Again, job::Job, scope, turn::Marks};
+
+/// The file of a job that events are appended to.
+pub(crate) const FILE: &str = "events.jsonl";
 
 /// Version of the line's format; readers skip lines of a version they do not know.
 const VERSION: u32 = 1;
@@ -61,6 +64,12 @@ pub struct Event {
     /// The test binary, of the event that begins a test: names of tests are not unique over binaries.
     #[serde(skip_serializing_if = "Option::is_none")]
     binary: Option<&'static str>,
+    /// The test's marks, of the event that begins it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    marks: Vec<&'static str>,
+    /// How the test is run again, of the event that begins it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    again: Option<&'static str>,
 }
 
 impl Event {
@@ -80,6 +89,8 @@ impl Event {
             detail: None,
             outcome: None,
             binary: None,
+            marks: Vec::new(),
+            again: None,
         };
         match scope::current() {
             Some(scope) => event.scope(&scope),
@@ -97,6 +108,13 @@ impl Event {
     pub(crate) fn binary(mut self) -> Self {
         self.binary = binary();
         self
+    }
+
+    /// Says how the test is marked, and whether it is run again.
+    pub(crate) fn begins(mut self, marks: Marks, again: Option<Again>) -> Self {
+        self.marks = marks.words().collect();
+        self.again = again.map(Again::word);
+        self.binary()
     }
 
     /// Says which test it concerns, where that has no scope.
@@ -193,7 +211,7 @@ pub(crate) fn complain(text: &str) {
 }
 
 /// The name of this test binary: nextest's for it, else the file's without the hash that cargo appends.
-fn binary() -> Option<&'static str> {
+pub(crate) fn binary() -> Option<&'static str> {
     static BINARY: OnceLock<Option<String>> = OnceLock::new();
     let name = BINARY.get_or_init(|| {
         if let Ok(id) = env::var("NEXTEST_BINARY_ID") {
@@ -223,7 +241,7 @@ impl Log {
         LOG.get_or_init(|| {
             let job = Job::current().ok()?;
             let limit = Settings::current().ok()?.log_bytes();
-            Self::open(&job.directory().join("events.jsonl"), limit)
+            Self::open(&job.directory().join(FILE), limit)
         })
         .as_ref()
     }

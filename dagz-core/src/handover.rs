@@ -46,6 +46,8 @@ struct Parcel {
     exclusive: bool,
     bypassed: bool,
     job: String,
+    #[serde(default)]
+    fresh: bool,
     workers: u32,
     project: String,
     state_dir: PathBuf,
@@ -128,6 +130,7 @@ fn parcel() -> Result<Option<String>> {
             .load(std::sync::atomic::Ordering::SeqCst)
             > 0,
         job: scope.inner.job.clone(),
+        fresh: scope.inner.is_fresh,
         workers: settings.workers(),
         project: settings.project().to_owned(),
         state_dir: settings.state_dir().to_owned(),
@@ -280,7 +283,8 @@ fn arrived() -> &'static Option<(Scope, Parcel)> {
         };
         let worker = Worker::new(parcel.worker);
         let (tag, test) = (parcel.tag.clone(), parcel.test.clone());
-        let scope = Scope::new(worker, tag, test, marks, parcel.job.clone());
+        let job = parcel.job.clone();
+        let scope = Scope::new(worker, tag, test, marks, job, parcel.fresh);
         if parcel.bypassed {
             scope
                 .inner

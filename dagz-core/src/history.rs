@@ -6,12 +6,14 @@
 //! counted and passed over. [`Quiet`] keeps new jobs from starting while something is removed.
 
 mod log;
+pub(crate) mod output;
 mod quiet;
 mod summary;
 #[cfg(test)]
 mod tests;
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -19,15 +21,20 @@ use std::{
 
 pub use self::{
     log::{Entry, Log},
+    output::Output,
     quiet::{Hold, Quiet},
     summary::{Outcome, Summary, Test},
 };
 use crate::{
     Result, Settings, Worker,
     error::io_error,
+    event,
     job::{Record, numbers},
-    lock,
+    lock::{self, Mode},
 };
+
+/// The file that says of a job that it was interrupted.
+const INTERRUPTED: &str = "interrupted";
 
 /// The jobs of one state directory.
 #[derive(Clone, Debug)]
@@ -69,6 +76,22 @@ impl History {
         })
     }
 
+    /// How often each test was flaky, by its binary and its name, over all jobs that are on record.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where something is there and cannot be read.
+    pub fn flakes(&self) -> Result<BTreeMap<(String, String), Flakes>> {
+        let mut flakes: BTreeMap<_, Flakes> = BTreeMap::new();
+        for job in self.jobs()? {
+            for test in job.summary()?.tests {
+                let known = flakes.entry((test.binary, test.name)).or_default();
+                known.jobs += 1;
+                known.flaky += usize::from(test.outcome == Outcome::Flaky);
+            }
+        }
+        Ok(flakes)
+    }
+
     fn read(&self, id: &str) -> Option<Job> {
         let directory = self.jobs.join(id);
         // The folder's name is what it is found by again, whatever the record says.
@@ -79,6 +102,16 @@ impl History {
             record,
         })
     }
+}
+
+/// How often a test was flaky, see [`History::flakes`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Flakes {
+    /// In how many jobs it was flaky.
+    pub flaky: usize,
+    /// In how many it ran.
+    pub jobs: usize,
 }
 
 /// A job as it is on disk.
@@ -162,6 +195,52 @@ impl Job {
         lock::is_held(&live)
     }
 
+    /// Keeps it running until the answer is dropped, for a runner that starts more than one process after the
+    /// other.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where its folder cannot be written.
+    pub fn keep_running(&self) -> Result<Running> {
+        let lock = lock::try_lock(&self.directory.join("live.lock"), Mode::Shared)?;
+        Ok(Running { _lock: lock })
+    }
+
+    /// Puts on record that somebody ended it before its tests did.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where its folder cannot be written.
+    pub fn set_interrupted(&self) -> Result<()> {
+        let path = self.directory.join(INTERRUPTED);
+        fs::write(&path, "").map_err(io_error("writing", &path))
+    }
+
+    /// Whether somebody ended it before its tests did, as far as that is on record.
+    pub fn is_interrupted(&self) -> bool {
+        self.directory.join(INTERRUPTED).exists()
+    }
+
+    /// What failed attempts wrote to their output, in the order in which they ended; where it was kept.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where it is there and cannot be read.
+    pub fn outputs(&self) -> Result<Vec<Output>> {
+        output::read(&self.directory)
+    }
+
+    /// Keeps what an attempt wrote to its output: as much of it as the bounds allow.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`](crate::ErrorKind::Io) where its folder cannot be written.
+    pub fn keep_output(&self, output: &Output) -> Result<()> {
+        let limit = self.record.log_bytes.unwrap_or(u64::MAX) / 2;
+        output::append(&self.directory, output, limit)
+    }
+
+    /// The file `name` in the job's folder, for what a runner has to keep; it goes when the job does.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.directory.join(name)
+    }
+
     /// Whether its log reached its bound, so that what is missing is not what did not happen.
     pub fn is_cut(&self) -> bool {
         let size = fs::metadata(self.log_path()).map_or(0, |metadata| metadata.len());
@@ -191,8 +270,15 @@ impl Job {
     }
 
     fn log_path(&self) -> PathBuf {
-        self.directory.join("events.jsonl")
+        self.directory.join(event::FILE)
     }
+}
+
+/// Keeps a job running; made by [`Job::keep_running`].
+#[derive(Debug)]
+#[must_use = "the job may have ended when this is dropped"]
+pub struct Running {
+    _lock: Option<fs::File>,
 }
 
 /// The folder of the jobs of `settings`, made if it is missing.

@@ -127,6 +127,20 @@ impl Lease {
         .ok_or_else(|| Self::timeout(settings, &directory))
     }
 
+    /// Takes `worker`, waiting for it up to the settings' lease timeout.
+    pub(crate) fn acquire_worker(
+        settings: &Settings,
+        worker: Worker,
+        job: &str,
+        test: &str,
+    ) -> Result<Self> {
+        let directory = directory(settings)?;
+        let deadline = Instant::now() + settings.lease_timeout();
+        // Not at the front: those who take any worker need not wait for this one.
+        lock::poll(deadline, || Self::take(&directory, worker, job, test))?
+            .ok_or_else(|| Self::timeout(settings, &directory))
+    }
+
     /// The worker that is held.
     pub fn worker(&self) -> Worker {
         self.worker
@@ -144,22 +158,30 @@ impl Lease {
         test: &str,
     ) -> Result<Option<Self>> {
         for worker in workers(settings) {
-            let path = directory.join(format!("{worker}.lock"));
-            if let Some(lock) = lock::try_lock(&path, Mode::Exclusive)? {
-                let record = record(directory, worker);
-                let before = Holder::read(&record)
-                    .filter(|before| before.job == job)
-                    .map_or(0, |before| before.count);
-                let count = before.saturating_add(1);
-                Holder::new(job, test, count).write(&record)?;
-                return Ok(Some(Self {
-                    worker,
-                    count,
-                    _lock: lock,
-                }));
+            if let Some(lease) = Self::take(directory, worker, job, test)? {
+                return Ok(Some(lease));
             }
         }
         Ok(None)
+    }
+
+    /// Takes `worker` if it is free.
+    fn take(directory: &Path, worker: Worker, job: &str, test: &str) -> Result<Option<Self>> {
+        let path = directory.join(format!("{worker}.lock"));
+        let Some(lock) = lock::try_lock(&path, Mode::Exclusive)? else {
+            return Ok(None);
+        };
+        let record = record(directory, worker);
+        let before = Holder::read(&record)
+            .filter(|before| before.job == job)
+            .map_or(0, |before| before.count);
+        let count = before.saturating_add(1);
+        Holder::new(job, test, count).write(&record)?;
+        Ok(Some(Self {
+            worker,
+            count,
+            _lock: lock,
+        }))
     }
 
     fn timeout(settings: &Settings, directory: &Path) -> Error {
@@ -229,6 +251,17 @@ mod tests {
         drop(again);
         let other_job = Lease::acquire(&settings, "j2", "d").unwrap();
         assert_eq!(other_job.count(), 1, "each job counts its own tests");
+    }
+
+    #[test]
+    fn one_worker_can_be_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir, 3);
+        let wanted = Worker::new(2);
+        let lease = Lease::acquire_worker(&settings, wanted, "j1", "a").unwrap();
+        assert_eq!(lease.worker(), wanted);
+        let error = Lease::acquire_worker(&settings, wanted, "j1", "b").unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::LeaseTimeout, "the others are free");
     }
 
     #[test]

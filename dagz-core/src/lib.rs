@@ -4,6 +4,7 @@
 //!
 //! Start at `resolve.rs`, the one path; then `scope.rs`, `lease.rs` and `config.rs`.
 
+mod again;
 mod argument;
 mod config;
 pub mod driver;

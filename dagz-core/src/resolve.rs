@@ -258,6 +258,7 @@ async fn open(work: Work) -> Result<Target> {
         test: scope.test().to_owned(),
         job: scope.inner.job.clone(),
         project: Settings::current()?.project().to_owned(),
+        is_fresh: scope.inner.is_fresh,
     };
     check_name(&*config, &target)?;
 
@@ -331,13 +332,17 @@ fn check_name(config: &dyn DbConfig, target: &Target) -> Result<()> {
 /// Step 7.
 async fn init(config: &dyn DbConfig, target: &Target) -> Result<()> {
     let job = Job::current()?;
-    let key = format!(
+    let mut key = format!(
         "{}\n{}\n{}\n{}",
         target.driver,
         target.endpoint.id(),
         target.name,
         config.fingerprint()
     );
+    if target.is_fresh() {
+        // Each such test has a database of its own, and shares it with its child processes only.
+        key.push_str(&format!("\n{}", target.tag()));
+    }
     once(job.directory(), target.worker, &key, async {
         let start = Instant::now();
         let result = config.worker_init(target).await;

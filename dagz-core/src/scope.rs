@@ -31,7 +31,9 @@ pub use self::{
     marks::{assert_exclusive, assert_main_worker},
 };
 use crate::{
-    Error, ErrorKind, Lease, Result, Settings, Worker, config,
+    Error, ErrorKind, Lease, Result, Settings, Worker,
+    again::{self, Again},
+    config,
     event::Event,
     handover,
     job::Job,
@@ -73,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) test: String,
     pub(crate) marks: Marks,
     pub(crate) job: String,
+    /// Whether its databases are made anew.
+    pub(crate) is_fresh: bool,
     /// What was routed and prepared, and what still runs.
     pub(crate) progress: Progress,
     pub(crate) bypassed: AtomicUsize,
@@ -150,6 +154,7 @@ impl Scope {
         test: String,
         marks: Marks,
         job: String,
+        is_fresh: bool,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
@@ -158,6 +163,7 @@ impl Scope {
                 test,
                 marks,
                 job,
+                is_fresh,
                 progress: Progress::default(),
                 bypassed: AtomicUsize::new(0),
                 manual: Mutex::default(),
@@ -263,17 +269,34 @@ impl ScopeBuilder {
             let job = Job::current()?;
             let start = Instant::now();
             let turn = Turn::take(settings, marks, job.id(), &test)?;
-            let lease = Lease::acquire(settings, job.id(), &test)?;
+            let again = Again::of_this_process()?;
+            let wanted = match again {
+                Some(Again::Worker) => again::last_worker(job, &test)?,
+                _ => None,
+            };
+            let lease = match wanted {
+                Some(worker) => Lease::acquire_worker(settings, worker, job.id(), &test)?,
+                None => Lease::acquire(settings, job.id(), &test)?,
+            };
             let tag = format!("{}.t{:03}", lease.worker(), lease.count());
-            let scope = Scope::new(lease.worker(), tag, test, marks, job.id().to_owned());
+            let is_fresh = again == Some(Again::Fresh);
+            let id = job.id().to_owned();
+            let scope = Scope::new(lease.worker(), tag, test, marks, id, is_fresh);
             Event::new("lease")
                 .scope(&scope)
                 .duration(start.elapsed())
-                .binary()
+                .begins(marks, again)
                 .record();
             (scope, Some((lease, turn)))
         } else {
-            let scope = Scope::new(Worker::new(0), "off".into(), test, marks, String::new());
+            let scope = Scope::new(
+                Worker::new(0),
+                "off".into(),
+                test,
+                marks,
+                String::new(),
+                false,
+            );
             (scope, None)
         };
         setup::run_once()?;

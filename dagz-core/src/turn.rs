@@ -21,6 +21,19 @@ pub(crate) struct Marks {
     pub(crate) exclusive: bool,
 }
 
+impl Marks {
+    /// Its words, as in `#[dagz::test(..)]`.
+    pub(crate) fn words(self) -> impl Iterator<Item = &'static str> {
+        let words = [
+            (self.main_worker, "main_worker"),
+            (self.exclusive, "exclusive"),
+        ];
+        words
+            .into_iter()
+            .filter_map(|(is_set, word)| is_set.then_some(word))
+    }
+}
+
 /// The right to run now; given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Turn {

@@ -42,7 +42,11 @@ pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
     let database = driver.database(target)?;
     // A connection kept from an earlier job knows another database of that name.
     drop(database.keeper.lock().await.take());
-    provide(driver, &database, target, Why::Missing).await
+    let why = match target.is_fresh() {
+        true => Why::Fresh,
+        false => Why::Missing,
+    };
+    provide(driver, &database, target, why).await
 }
 
 /// Makes the database of `target` anew, by the same means as at first.
@@ -64,6 +68,8 @@ pub(crate) async fn rebuild(
 enum Why {
     /// There may be none, or one that will do.
     Missing,
+    /// The test is to find one that no other has used.
+    Fresh,
     /// What there is must go.
     Changed { is_fenced: bool },
 }
@@ -85,7 +91,8 @@ async fn provide_locked(
     admin: &mut Admin<'_>,
 ) -> Result<()> {
     let existing = admin.row(target.name()).await?;
-    let is_emptied = why != Why::Missing && existing.as_ref().is_some_and(|row| row.is_empty);
+    let is_changed = matches!(why, Why::Changed { .. });
+    let is_emptied = is_changed && existing.as_ref().is_some_and(|row| row.is_empty);
     let owner = existing.as_ref().map(|row| owner_behind(target, row));
 
     if driver.config().worker_init.is_some() {

@@ -33,7 +33,8 @@ pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
     let database = driver.database(target)?;
     // A connection kept from an earlier job would hold up the drop, or miss the new database.
     drop(database.keeper.lock().await.take());
-    provide(driver, &database, target, None).await
+    let anew = target.is_fresh().then_some(None);
+    provide(driver, &database, target, anew).await
 }
 
 /// Makes the database of `target` anew, by the same means as at first.

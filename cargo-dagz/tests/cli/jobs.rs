@@ -16,9 +16,9 @@ fn a_plain_run_is_listed_with_its_outcomes() {
     let jobs = site.dagz(&["jobs"]);
     assert_eq!((jobs.code, &*jobs.stderr), (Some(0), ""));
     assert_shown!(jobs.stdout, @r#"
-    job  started  branch  commit  took  workers  nodes  passed  failed  flaky  cut  state
-    j2  [time]  try  012345678  [took]  1  1  1  0  0  0  ended
-    j1  [time]  try  012345678  [took]  1  1  4  2  0  0  ended
+    job  started  branch  commit  took  workers  nodes  passed  failed  flaky  isolation  cut  state
+    j2  [time]  try  012345678  [took]  1  1  1  0  0  0  0  ended
+    j1  [time]  try  012345678  [took]  1  1  4  2  0  0  0  ended
     "#);
     let json = site.dagz(&["jobs", "--json"]);
     assert_eq!(json.code, Some(0));
@@ -29,6 +29,7 @@ fn a_plain_run_is_listed_with_its_outcomes() {
       "started": "[time]",
       "seconds": "[took]",
       "running": false,
+      "interrupted": false,
       "branch": "try",
       "commit": "0123456789012345678901234567890123456789",
       "workers": 1,
@@ -36,6 +37,7 @@ fn a_plain_run_is_listed_with_its_outcomes() {
       "passed": 1,
       "failed": 0,
       "flaky": 0,
+      "isolation": 0,
       "cut": 0,
       "preparing_seconds": "[took]"
       },
@@ -44,6 +46,7 @@ fn a_plain_run_is_listed_with_its_outcomes() {
       "started": "[time]",
       "seconds": "[took]",
       "running": false,
+      "interrupted": false,
       "branch": "try",
       "commit": "0123456789012345678901234567890123456789",
       "workers": 1,
@@ -51,6 +54,7 @@ fn a_plain_run_is_listed_with_its_outcomes() {
       "passed": 4,
       "failed": 2,
       "flaky": 0,
+      "isolation": 0,
       "cut": 0,
       "preparing_seconds": "[took]"
       }
@@ -82,8 +86,8 @@ fn a_store_that_is_damaged_is_read_as_far_as_it_goes() {
     let shown = site.dagz(&["jobs"]);
     assert_eq!(shown.code, Some(0));
     assert_shown!(shown.stdout, @r#"
-    job  started  branch  commit  took  workers  nodes  passed  failed  flaky  cut  state
-    j2  [time]  try  012345678  [took]  1  1  0  1  0  0  ended
+    job  started  branch  commit  took  workers  nodes  passed  failed  flaky  isolation  cut  state
+    j2  [time]  try  012345678  [took]  1  1  0  1  0  0  0  ended
     "#);
     let logs = site.dagz(&["logs", "j2"]);
     assert_eq!(logs.code, Some(0));

@@ -124,8 +124,8 @@ fn a_killed_test_is_cut_off() {
     suite.wait().unwrap();
     let jobs = site.dagz(&["jobs"]);
     assert_shown!(jobs.stdout, @r#"
-    job  started  branch  commit  took  workers  nodes  passed  failed  flaky  cut  state
-    j1  [time]  try  012345678  [took]  1  1  0  0  0  1  ended
+    job  started  branch  commit  took  workers  nodes  passed  failed  flaky  isolation  cut  state
+    j1  [time]  try  012345678  [took]  1  1  0  0  0  0  1  ended
     "#);
     let logs = site.dagz(&["logs", "--failed"]);
     assert!(

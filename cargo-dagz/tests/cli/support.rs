@@ -43,6 +43,8 @@ pub(crate) fn server(variable: &str) -> String {
 pub(crate) struct Ended {
     pub(crate) code: Option<i32>,
     pub(crate) stdout: String,
+    /// Standard output as a whole, where `stdout` is a part of it.
+    pub(crate) all: String,
     pub(crate) stderr: String,
 }
 
@@ -118,6 +120,7 @@ impl Site {
             .env("DAGZ_MYSQL_URL", server("DAGZ_TEST_MYSQL_URL"))
             .env("DAGZ_REDIS_URL", server("DAGZ_TEST_REDIS_URL"))
             .env("DAGZ_WORKERS", "1")
+            .env("FIXTURE_FOLDER", self.folder.path())
             .env("FIXTURE_BASE", self.base())
             .env("FIXTURE_INDEX", self.index.to_string());
         for (name, value) in &self.variables {
@@ -150,6 +153,7 @@ impl Site {
         Ended {
             code: output.status.code(),
             stdout: self.steady(&output.stdout),
+            all: String::new(),
             stderr: self.steady(&output.stderr),
         }
     }
@@ -163,6 +167,7 @@ impl Site {
         Ended {
             code: output.status.code(),
             stdout: own.collect::<Vec<_>>().join("\n"),
+            all: stdout.clone(),
             stderr: self.steady(&output.stderr),
         }
     }
@@ -235,6 +240,7 @@ pub(crate) const FILTERS: &[(&str, &str)] = &[
     (r"\d+(\.\d)? m?s\b", "[took]"),
     (r"_(dagz|jw)_[0-9a-f]{8}\b", "_${1}_[hash]"),
     (r"127\.0\.0\.1:\d+", "[server]"),
+    (r" \(\d+\) panicked", " panicked"),
     (r" {2,}", "  "),
     (r#""(\w*seconds)": [0-9.]+"#, r#""$1": "[took]""#),
 ];

@@ -4,7 +4,7 @@
 
 use std::{
     env, fs,
-    os::unix::process::CommandExt as _,
+    io::{BufRead as _, BufReader},
     path::PathBuf,
     process::{Command, Stdio},
 };
@@ -31,7 +31,7 @@ fn nextest_runs_the_suite_as_one_job() {
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     let (first, rest) = run.stdout.split_once('\n').unwrap();
-    assert_shown!(first, @"dagz: j1 on 1 workers: 4 passed, 2 failed, 0 flaky, 0 cut; [took] spent on databases, over all workers");
+    assert_shown!(first, @"dagz: j1 on 1 workers: 4 passed, 2 failed, 0 flaky, 0 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
     assert_eq!(rest.matches("dagz: slow: ").count(), 3, "{rest}");
     assert!(
         rest.ends_with("dagz: see `cargo dagz logs j1 --failed`"),
@@ -61,7 +61,7 @@ fn cargo_runs_the_suite_as_one_job() {
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     let (first, _) = run.stdout.split_once('\n').unwrap();
-    assert_shown!(first, @"dagz: j1 on 1 workers: 4 passed, 2 failed, 0 flaky, 0 cut; [took] spent on databases, over all workers");
+    assert_shown!(first, @"dagz: j1 on 1 workers: 4 passed, 2 failed, 0 flaky, 0 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
     let words = [&["test", "--runner", "cargo", "a_writes"], &FIXTURE[..]].concat();
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
@@ -77,6 +77,203 @@ fn cargo_runs_the_suite_as_one_job() {
     assert_eq!(run.code, Some(5), "{}", run.stderr);
 }
 
+const UNSTEADY: [&str; 5] = ["--", "--package", "cargo-dagz", "--test", "unsteady"];
+
+#[test]
+fn what_fails_is_tried_again_and_told_apart() {
+    let site = Site::new("unsteady", 15).with("PATH", path());
+    let run = site.dagz_here(&[&["test", "--workers", "1"], &UNSTEADY[..]].concat());
+    assert_eq!(run.code, Some(100), "{}", run.stderr);
+    let told: Vec<_> = run
+        .stdout
+        .lines()
+        .filter(|line| !line.contains("slow: "))
+        .collect();
+    assert_shown!(told.join("\n"), @r#"
+    dagz: j1 on 1 workers: 3 passed, 1 failed, 1 flaky, 1 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers
+    dagz: isolation bug: b_expects_no_item (cargo-dagz::unsteady) failed on databases that other tests had used, and passed on fresh ones
+    dagz: failed: c_never_passes (cargo-dagz::unsteady)
+    dagz: flaky: d_passes_the_second_time (cargo-dagz::unsteady), in 1 of 1 jobs on record
+    dagz: see `cargo dagz logs j1 --failed`
+    "#);
+    let logs = site.dagz(&["logs", "--test", "b_expects"]);
+    assert_shown!(logs.stdout, @r#"
+    jw00.t002 b_expects_no_item (cargo-dagz::unsteady): failed after [took]
+      [clock] lease, [took]
+      [clock] prepare postgres cli_unsteady_jw00, [took]
+      [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] leave, [took], failed
+      | thread 'b_expects_no_item' panicked at cargo-dagz/tests/unsteady/main.rs:39:5:
+      | assertion `left == right` failed: somebody left an item
+      |  left: 1
+      |  right: 0
+      | note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+    jw00.t007 b_expects_no_item (cargo-dagz::unsteady): failed after [took]
+      [clock] lease, [took], tried again on the worker it had
+      [clock] prepare postgres cli_unsteady_jw00, [took]
+      [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] leave, [took], failed
+      | thread 'b_expects_no_item' panicked at cargo-dagz/tests/unsteady/main.rs:39:5:
+      | assertion `left == right` failed: somebody left an item
+      |  left: 1
+      |  right: 0
+      | note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
+    jw00.t010 b_expects_no_item (cargo-dagz::unsteady): passed after [took]
+      [clock] lease, [took], tried again on databases made anew
+      [clock] clone postgres cli_unsteady_jw00, [took]: from `cli_unsteady_dagz_[hash]`
+      [clock] init postgres cli_unsteady_jw00, [took]
+      [clock] prepare postgres cli_unsteady_jw00, [took]
+      [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] leave, [took], passed
+    b_expects_no_item (cargo-dagz::unsteady) was flaky in 0 of 1 jobs on record
+    "#);
+    let jobs = site.dagz(&["jobs"]);
+    let columns: Vec<_> = jobs.stdout.split_whitespace().rev().take(8).collect();
+    assert_eq!(columns.join(" "), "ended 0 1 1 1 3 1 1", "{}", jobs.stdout);
+
+    // A job passes in which a test is flaky and no more.
+    fs::remove_file(site.path("has-run")).unwrap();
+    let run = site.dagz_here(&[&["test", "--json", "d_passes"], &UNSTEADY[..]].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_shown!(run.all, @r#"
+    {
+      "job": "j2",
+      "workers": 1,
+      "interrupted": false,
+      "passed": 0,
+      "failed": 0,
+      "flaky": 1,
+      "isolation": 0,
+      "cut": 0,
+      "skipped": 5,
+      "preparing_seconds": "[took]",
+      "tests": [
+      {
+      "binary": "cargo-dagz::unsteady",
+      "test": "d_passes_the_second_time",
+      "verdict": "flaky",
+      "seconds": "[took]",
+      "flaky_jobs": 2,
+      "jobs": 2
+      }
+      ],
+      "slowest": [
+      {
+      "binary": "cargo-dagz::unsteady",
+      "test": "d_passes_the_second_time",
+      "verdict": "flaky",
+      "seconds": "[took]",
+      "flaky_jobs": 2,
+      "jobs": 2
+      }
+      ]
+    }
+    "#);
+
+    // Once only, and nobody knows which it is.
+    fs::remove_file(site.path("has-run")).unwrap();
+    let run =
+        site.dagz_here(&[&["test", "--workers", "1", "--tries", "1"], &UNSTEADY[..]].concat());
+    assert_eq!(run.code, Some(100), "{}", run.stderr);
+    assert!(
+        run.stdout
+            .starts_with("dagz: j3 on 1 workers: 3 passed, 3 failed, 0 flaky, 0 isolation bugs"),
+        "{}",
+        run.stdout
+    );
+}
+
+#[test]
+fn with_cargo_what_fails_is_told_apart_too() {
+    let site = Site::new("unsteady_cargo", 16);
+    let words = [
+        &["test", "--runner", "cargo", "--workers", "1"],
+        &UNSTEADY[..],
+    ]
+    .concat();
+    let run = site.dagz_here(&words);
+    assert_eq!(run.code, Some(100), "{}", run.stderr);
+    let (first, _) = run.stdout.split_once('\n').unwrap();
+    assert_shown!(first, @"dagz: j1 on 1 workers: 3 passed, 1 failed, 1 flaky, 1 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
+    fs::remove_file(site.path("has-run")).unwrap();
+    let words = [&["test", "--runner", "cargo", "d_passes"], &UNSTEADY[..]].concat();
+    let run = site.dagz_here(&words);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+}
+
+#[test]
+fn each_machine_runs_its_part() {
+    let site = Site::new("nodes", 18).with("PATH", path());
+    let words = [&["test", "--json"], &FIXTURE[..]].concat();
+    let mut tests = 0;
+    for index in ["0", "1"] {
+        let mut command = site.here(&words);
+        let output = command
+            .env("DAGZ_NODE_INDEX", index)
+            .env("DAGZ_NODE_TOTAL", "2")
+            .output()
+            .unwrap();
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let count = |key: &str| report[key].as_u64().unwrap();
+        let own = count("passed") + count("failed");
+        assert_eq!(own, 3, "{report}");
+        tests += own;
+    }
+    assert_eq!(tests, 6);
+}
+
+#[test]
+fn how_far_it_is_is_told_on_demand_and_now_and_then() {
+    let site = Site::new("progress", 17);
+    let pause = site.path("pause");
+    fs::write(&pause, "").unwrap();
+    let site = site
+        .with("PATH", path())
+        .with("FIXTURE_PAUSE", pause.to_str().unwrap());
+    let words = [&["test", "--every", "1h", "waits"], &FIXTURE[..]].concat();
+    let mut command = site.here(&words);
+    command.stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut running = command.spawn().unwrap();
+    site.dagz_until(&["logs"], |ended| ended.stdout.contains("route postgres"));
+    let signalled = Command::new("kill")
+        .args(["-USR1", &running.id().to_string()])
+        .status();
+    assert!(signalled.unwrap().success());
+    let mut lines = BufReader::new(running.stderr.take().unwrap()).lines();
+    let mut told = lines
+        .by_ref()
+        .map(Result::unwrap)
+        .skip_while(|line| !line.starts_with("dagz: "));
+    let told = [told.next().unwrap(), told.next().unwrap()].join("\n");
+    assert_shown!(told, @r#"
+    dagz: 0 done, 0 failed, 1 left
+    dagz:  jw00 waits for [took] (route), 0 done
+    "#);
+    fs::remove_file(&pause).unwrap();
+    for line in lines {
+        line.unwrap();
+    }
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+
+    fs::write(&pause, "").unwrap();
+    let words = [&["test", "--every", "300ms", "waits"], &FIXTURE[..]].concat();
+    let mut command = site.here(&words);
+    command.stderr(Stdio::piped()).stdout(Stdio::null());
+    let mut running = command.spawn().unwrap();
+    let lines = BufReader::new(running.stderr.take().unwrap()).lines();
+    let mut reports = 0;
+    for line in lines {
+        if line.unwrap().contains("jw00 waits for ") {
+            reports += 1;
+            if reports == 2 {
+                fs::remove_file(&pause).unwrap();
+            }
+        }
+    }
+    assert!(reports >= 2);
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+}
+
 #[test]
 fn ctrl_c_ends_the_tests_and_is_on_record() {
     let site = Site::new("interrupted", 14);
@@ -88,18 +285,27 @@ fn ctrl_c_ends_the_tests_and_is_on_record() {
     let words = [&["test", "waits"], &FIXTURE[..]].concat();
     let mut command = site.here(&words);
     command.stderr(Stdio::null()).stdout(Stdio::piped());
-    // A terminal sends the signal to the whole group.
-    let running = command.process_group(0).spawn().unwrap();
+    let running = command.spawn().unwrap();
     site.dagz_until(&["logs"], |ended| ended.stdout.contains("route postgres"));
-    let group = format!("-{}", running.id());
-    let signalled = Command::new("kill").args(["-INT", "--", &group]).status();
+    // To the command alone, which passes it on; a terminal sends it to the whole group.
+    let signalled = Command::new("kill")
+        .args(["-INT", &running.id().to_string()])
+        .status();
     assert!(signalled.unwrap().success());
     let output = running.wait_with_output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(130), "{stdout}");
     assert!(
-        stdout.contains("0 passed, 0 failed, 0 flaky, 1 cut"),
+        stdout.contains(
+            "j1 on 1 workers was interrupted: 0 passed, 0 failed, 0 flaky, 0 isolation bugs, 1 cut"
+        ),
         "{stdout}"
+    );
+    let jobs = site.dagz(&["jobs"]);
+    assert!(
+        jobs.stdout.trim_end().ends_with("1    interrupted"),
+        "{}",
+        jobs.stdout
     );
     // Its worker is free again.
     fs::remove_file(&pause).unwrap();

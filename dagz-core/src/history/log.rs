@@ -44,6 +44,11 @@ pub struct Entry {
     pub outcome: Option<String>,
     /// The test binary, of the event that begins a test.
     pub binary: Option<String>,
+    /// The test's marks, of the event that begins it: `main_worker`, `exclusive`.
+    #[serde(default)]
+    pub marks: Vec<String>,
+    /// How the test is run again, of the event that begins it: on the same `worker`, or on `fresh` databases.
+    pub again: Option<String>,
 }
 
 impl Entry {
@@ -74,7 +79,7 @@ pub struct Log {
 }
 
 impl Log {
-    pub(super) fn open(path: PathBuf) -> Self {
+    pub(crate) fn open(path: PathBuf) -> Self {
         Self {
             path,
             offset: 0,

@@ -18,6 +18,9 @@ pub enum Outcome {
     Passed,
     /// It failed at first, and passed when it was run again in the same job.
     Flaky,
+    /// It failed on databases that other tests had used, and passed on ones made anew: it depends on what others
+    /// leave behind.
+    Isolation,
     /// It failed.
     Failed,
     /// It has begun, and its job still runs.
@@ -36,6 +39,10 @@ pub struct Test {
     pub name: String,
     /// How it ended, after its last attempt.
     pub outcome: Outcome,
+    /// Its marks, such as `main_worker`.
+    pub marks: Vec<String>,
+    /// Whether it was given a database in any attempt.
+    pub has_database: bool,
     /// How often it was run.
     pub attempts: usize,
     /// The worker of the last attempt; `None` where it got none.
@@ -73,6 +80,9 @@ impl Summary {
             let Some(test) = &entry.test else { continue };
             let key = (entry.pid, entry.tag.clone().unwrap_or_default());
             let begins = entry.kind == "lease" || (entry.binary.is_some() && entry.tag.is_none());
+            if let Some(attempt) = open.get(&key).and_then(|at| attempts.get_mut(*at)) {
+                attempt.has_database |= entry.database.is_some();
+            }
             if begins {
                 open.insert(key.clone(), attempts.len());
                 attempts.push(Attempt {
@@ -82,6 +92,9 @@ impl Summary {
                     began: entry.at(),
                     ended: entry.at(),
                     outcome: None,
+                    marks: entry.marks.clone(),
+                    is_fresh: entry.again.as_deref() == Some("fresh"),
+                    has_database: false,
                 });
             }
             let Some(outcome) = entry.outcome.as_deref() else {
@@ -127,6 +140,9 @@ struct Attempt {
     ended: SystemTime,
     /// Whether it passed, once it has ended.
     outcome: Option<bool>,
+    marks: Vec<String>,
+    is_fresh: bool,
+    has_database: bool,
 }
 
 fn tests(attempts: Vec<Attempt>, is_running: bool) -> Vec<Test> {
@@ -139,6 +155,8 @@ fn tests(attempts: Vec<Attempt>, is_running: bool) -> Vec<Test> {
                 binary: attempt.binary.clone(),
                 name: attempt.name.clone(),
                 outcome: Outcome::Running,
+                marks: attempt.marks.clone(),
+                has_database: false,
                 attempts: 0,
                 worker: None,
                 took: Duration::ZERO,
@@ -150,9 +168,14 @@ fn tests(attempts: Vec<Attempt>, is_running: bool) -> Vec<Test> {
         let failed_before = test.attempts > 0
             && matches!(
                 test.outcome,
-                Outcome::Failed | Outcome::Cut | Outcome::Flaky
+                Outcome::Failed | Outcome::Cut | Outcome::Flaky | Outcome::Isolation
             );
+        test.has_database |= attempt.has_database;
         test.outcome = match attempt.outcome {
+            // Without a database there is nothing to be made anew: the attempt was like any other.
+            Some(true) if failed_before && attempt.is_fresh && test.has_database => {
+                Outcome::Isolation
+            }
             Some(true) if failed_before => Outcome::Flaky,
             Some(true) => Outcome::Passed,
             Some(false) => Outcome::Failed,

@@ -37,6 +37,56 @@ const LINES: &str = r#"{"v":1,"at":1,"pid":7,"tag":"jw00.t001","worker":0,"test"
 {"v":1,"at":16,"pid":5,"test":"c","kind":"error","outcome":"failed","binary":"x","detail":"no worker"}
 "#;
 
+/// `a` fails twice and passes on fresh databases, `b` as well but has no database, `c` fails three times.
+const AGAIN: &str = r#"{"v":1,"at":1,"pid":1,"tag":"jw00.t001","worker":0,"test":"a","kind":"lease","binary":"x"}
+{"v":1,"at":2,"pid":1,"tag":"jw00.t001","worker":0,"test":"a","kind":"route","database":"shop_jw00"}
+{"v":1,"at":3,"pid":1,"tag":"jw00.t001","worker":0,"test":"a","kind":"leave","outcome":"failed"}
+{"v":1,"at":4,"pid":2,"tag":"jw00.t002","worker":0,"test":"b","kind":"lease","binary":"x"}
+{"v":1,"at":5,"pid":2,"tag":"jw00.t002","worker":0,"test":"b","kind":"leave","outcome":"failed"}
+{"v":1,"at":6,"pid":3,"tag":"jw00.t003","worker":0,"test":"a","kind":"lease","binary":"x","again":"worker"}
+{"v":1,"at":7,"pid":3,"tag":"jw00.t003","worker":0,"test":"a","kind":"leave","outcome":"failed"}
+{"v":1,"at":8,"pid":4,"tag":"jw00.t004","worker":0,"test":"a","kind":"lease","binary":"x","again":"fresh"}
+{"v":1,"at":9,"pid":4,"tag":"jw00.t004","worker":0,"test":"a","kind":"leave","outcome":"passed"}
+{"v":1,"at":10,"pid":5,"tag":"jw00.t005","worker":0,"test":"b","kind":"lease","binary":"x","again":"fresh"}
+{"v":1,"at":11,"pid":5,"tag":"jw00.t005","worker":0,"test":"b","kind":"leave","outcome":"passed"}
+{"v":1,"at":12,"pid":6,"tag":"jw00.t006","worker":0,"test":"c","kind":"lease","binary":"x","marks":["exclusive"]}
+{"v":1,"at":13,"pid":6,"tag":"jw00.t006","worker":0,"test":"c","kind":"leave","outcome":"failed"}
+{"v":1,"at":14,"pid":7,"tag":"jw00.t007","worker":0,"test":"c","kind":"lease","binary":"x","again":"fresh"}
+{"v":1,"at":15,"pid":7,"tag":"jw00.t007","worker":0,"test":"c","kind":"leave","outcome":"failed"}
+"#;
+
+#[test]
+fn what_passes_on_a_fresh_database_only_is_no_flake() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = settings(&dir);
+    end(job(&settings, "given:a", AGAIN));
+    let history = History::of(&settings);
+    let job = history.job("latest").unwrap().unwrap();
+    let tests = job.summary().unwrap().tests;
+    let told: Vec<_> = tests
+        .iter()
+        .map(|test| (&*test.name, test.outcome, test.attempts, test.has_database))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("a", Outcome::Isolation, 3, true),
+            ("b", Outcome::Flaky, 2, false),
+            ("c", Outcome::Failed, 2, false),
+        ]
+    );
+    assert_eq!(tests[2].marks, ["exclusive"]);
+    let flakes = history.flakes().unwrap();
+    let of = |name: &str| flakes[&("x".to_owned(), name.to_owned())];
+    assert_eq!(of("b"), Flakes { flaky: 1, jobs: 1 });
+    assert_eq!(of("a"), Flakes { flaky: 0, jobs: 1 });
+    assert!(!job.is_interrupted());
+    job.set_interrupted().unwrap();
+    assert!(job.is_interrupted());
+    let _running = job.keep_running().unwrap();
+    assert!(job.is_running().unwrap());
+}
+
 #[test]
 fn a_job_amounts_to_its_tests() {
     let dir = tempfile::tempdir().unwrap();

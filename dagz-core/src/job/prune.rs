@@ -10,6 +10,8 @@ use super::record::Record;
 use crate::{
     Result, Settings,
     error::io_error,
+    event,
+    history::output,
     lock::{self, Mode},
 };
 
@@ -95,7 +97,9 @@ fn age(directory: &Path) -> Option<std::time::Duration> {
 
 /// The bytes of a job's log; its other files are small.
 fn size(directory: &Path) -> u64 {
-    fs::metadata(directory.join("events.jsonl")).map_or(0, |metadata| metadata.len())
+    let files = [event::FILE, output::FILE];
+    let sizes = files.map(|file| fs::metadata(directory.join(file)).map_or(0, |found| found.len()));
+    sizes.into_iter().sum()
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ const TRIES: usize = 20;
 /// What a claim is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
-    /// That the database is made, anew if the user's own function fills it.
+    /// That the database is made, anew if the user's own function fills it or the test asks for that.
     Make,
     /// That it is in its start state.
     Reset(Prepare),
@@ -59,7 +59,8 @@ impl Keeper {
                 wait.pause().await;
                 continue;
             }
-            let make = want == Want::Make && has_init || !matches!(owner, Some(Owner::Ours(_)));
+            let is_anew = want == Want::Make && (has_init || target.is_fresh());
+            let make = is_anew || !matches!(owner, Some(Owner::Ours(_)));
             if want == Want::Make && !make {
                 if !is_fresh {
                     // No transaction will tell whether it still is so.

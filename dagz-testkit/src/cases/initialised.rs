@@ -32,6 +32,16 @@ pub(crate) fn cases<C: Contract>() -> Vec<Case<C>> {
             failure,
             vec![("tests with a failing worker_init", tests_with_failing_init)],
         ),
+        Case::directed(
+            "initialised::anew_for_a_test_that_is_to_find_it_fresh",
+            fresh,
+            vec![("a test that adds one entry", adding_test)],
+        ),
+        Case::directed(
+            "initialised::on_the_worker_that_a_test_had_before",
+            same_worker,
+            vec![("a test that waits on its worker", waiting_test)],
+        ),
         Case::alone("initialised::callbacks_then_init_then_prepare", order),
     ]
 }
@@ -148,6 +158,92 @@ fn tests_with_failing_init<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
         })?);
     }
     Ok(json!(reports))
+}
+
+fn fresh<C: Contract>(stage: &Stage<C>) -> Result<()> {
+    let found = |again: &str| -> Result<usize> {
+        let told = stage
+            .actor("a test that adds one entry")
+            .set("DAGZ_WORKERS", "1")
+            .set("DAGZ_AGAIN", again)
+            .run()?;
+        Ok(serde_json::from_value(told)?)
+    };
+    let first = found("")?;
+    let kept = found("worker")?;
+    ensure!(
+        kept == first + 1,
+        "a test that is run again on its worker, and prepares nothing, must find what it left: \
+         {first} entries at first, {kept} then"
+    );
+    for turn in 0..2 {
+        let fresh = found("fresh")?;
+        ensure!(
+            fresh == first,
+            "at turn {turn} a test found {fresh} entries in a database made anew, and {first} in the very first"
+        );
+    }
+    Ok(())
+}
+
+/// Tells how many entries it found, other than the seed.
+fn adding_test<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
+    let choice = Choice {
+        prepare: Prepare::None,
+        ..Choice::default()
+    };
+    play.configure(&choice)?;
+    let base = play.base();
+    let found = play.test("adds", async |_| {
+        let session = play.open(&base).await?;
+        let found = play.entries(&session).await?.len();
+        let key = format!("entry {found}");
+        play.contract().put(&session, &key, "value").await?;
+        Ok(found)
+    })?;
+    Ok(json!(found))
+}
+
+fn same_worker<C: Contract>(stage: &Stage<C>) -> Result<()> {
+    let start = |test: &str, again: &str| {
+        stage
+            .actor("a test that waits on its worker")
+            .set("DAGZ_WORKERS", "3")
+            .set("DAGZ_AGAIN", again)
+            .with(json!(test))
+            .start()
+    };
+    let mut running = Vec::new();
+    for test in ["one", "two", "three"] {
+        running.push(start(test, "")?);
+        stage.wait_for(&format!("{test} runs"))?;
+    }
+    stage.signal("go")?;
+    let mut workers = Vec::new();
+    for process in running {
+        workers.push(process.finish()?);
+    }
+    ensure!(workers == [json!(0), json!(1), json!(2)], "{workers:?}");
+    for (test, expected) in ["three", "one", "two"].into_iter().zip([2, 0, 1]) {
+        let worker = start(test, "worker")?.finish()?;
+        ensure!(
+            worker == json!(expected),
+            "`{test}` ran on worker {expected} at first, and on {worker} again"
+        );
+    }
+    Ok(())
+}
+
+/// Tells the number of its worker.
+fn waiting_test<C: Contract>(play: &Play<'_, C>) -> Result<Value> {
+    play.configure(&Choice::default())?;
+    let name: String = play.arguments()?;
+    let worker = play.test(&name, async |scope| {
+        play.signal(&format!("{name} runs"))?;
+        play.wait_for("go")?;
+        Ok(scope.worker().number())
+    })?;
+    Ok(json!(worker))
 }
 
 fn order<C: Contract>(play: &Play<'_, C>) -> Result<()> {

@@ -185,7 +185,11 @@ impl DbConfig for Driver {
             init(target.clone()).await.map_err(failed)?;
         }
         if path(target).exists() {
-            return check_stamp(target);
+            check_stamp(target)?;
+            if !target.is_fresh() {
+                return Ok(());
+            }
+            fs::remove_dir_all(path(target)).map_err(failed)?;
         }
         self.make(target).map_err(failed)
     }
