@@ -226,6 +226,11 @@ impl DbConfig for Driver {
     async fn release(&self, target: &Target) {
         reset::release(self, target).await;
     }
+
+    fn client_command(&self, target: &Target) -> Option<String> {
+        let server = self.server(target.endpoint()).ok()?;
+        Some(server.management().client_command(target.name()))
+    }
 }
 
 impl driver::Server for Server {

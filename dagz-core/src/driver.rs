@@ -13,8 +13,10 @@
 //! | [`Stamped`] | what the driver's `databases` lists |
 //! | [`Failure`] | whether a reset is worth another connection |
 //! | [`Shelf`] | connections that are kept from test to test |
+//! | [`command_line`] | what a person types to look into a database |
 
 mod cleanup;
+mod command;
 mod configured;
 mod failure;
 mod hook;
@@ -25,6 +27,7 @@ pub mod template;
 
 pub use self::{
     cleanup::Stamped,
+    command::command_line,
     configured::Configured,
     failure::Failure,
     hook::{BoxError, Hook, Migrate, Migrations, PrepareWith},

@@ -252,8 +252,8 @@ impl Log {
             self.size.store(metadata.len(), Ordering::Relaxed);
         }
         // The last quarter is kept for what begins and ends tests, so that a log full of routes still
-        // tells how each test ended.
-        let is_vital = event.outcome.is_some() || event.binary.is_some();
+        // tells how each test ended and where its state is.
+        let is_vital = event.outcome.is_some() || event.binary.is_some() || event.kind == "kept";
         let limit = match is_vital {
             true => self.limit,
             false => self.limit / 4 * 3,

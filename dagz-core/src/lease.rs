@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, ErrorKind, Result, Settings, Worker,
     error::io_error,
+    kept,
     lock::{self, Mode},
 };
 
@@ -143,9 +144,13 @@ impl Lease {
         job: &str,
         test: &str,
     ) -> Result<Option<Self>> {
-        for worker in workers(settings) {
+        for worker in kept::pool(settings)? {
             let path = directory.join(format!("{worker}.lock"));
             if let Some(lock) = lock::try_lock(&path, Mode::Exclusive)? {
+                // Whoever held it may have kept it as it was given back.
+                if kept::is_kept(settings, worker) {
+                    continue;
+                }
                 let record = record(directory, worker);
                 let before = Holder::read(&record)
                     .filter(|before| before.job == job)
@@ -163,7 +168,9 @@ impl Lease {
     }
 
     fn timeout(settings: &Settings, directory: &Path) -> Error {
-        let mut holders: Vec<String> = workers(settings)
+        let mut holders: Vec<String> = kept::pool(settings)
+            .unwrap_or_default()
+            .into_iter()
             .map(|worker| format!("{worker} by {}", held_by(&record(directory, worker))))
             .collect();
         if holders.len() > 8 {
@@ -180,11 +187,6 @@ impl Lease {
             ),
         )
     }
-}
-
-fn workers(settings: &Settings) -> impl Iterator<Item = Worker> {
-    let first = settings.node_index() * settings.workers();
-    (first..first + settings.workers()).map(Worker::new)
 }
 
 /// The record of who holds `worker`.

@@ -35,7 +35,7 @@ use crate::{
     event::Event,
     handover,
     job::Job,
-    once,
+    kept, once,
     progress::Progress,
     runtime, setup,
     turn::{Marks, Turn},
@@ -323,7 +323,13 @@ impl ScopeGuard {
 
 impl Drop for ScopeGuard {
     fn drop(&mut self) {
-        for target in self.scope.inner.progress.close() {
+        let as_expected = || thread::panicking() == self.should_panic;
+        let passed = self.passed.unwrap_or_else(as_expected);
+        let targets = self.scope.inner.progress.close();
+        if !passed && !targets.is_empty() && self.hold.is_some() && keeps_failed() {
+            kept::keep(&self.scope, &targets);
+        }
+        for target in targets {
             if let Some(config) = config::configured(target.driver()) {
                 let released = runtime::wait(async move { config.release(&target).await });
                 if let Err(error) = released {
@@ -332,11 +338,10 @@ impl Drop for ScopeGuard {
             }
         }
         if self.hold.is_some() {
-            let as_expected = || thread::panicking() == self.should_panic;
             Event::new("leave")
                 .scope(&self.scope)
                 .duration(self.entered.elapsed())
-                .outcome(self.passed.unwrap_or_else(as_expected))
+                .outcome(passed)
                 .record();
         }
         drop(self.attached.take());
@@ -347,6 +352,10 @@ impl Drop for ScopeGuard {
             drop(turn);
         }
     }
+}
+
+fn keeps_failed() -> bool {
+    Settings::current().is_ok_and(Settings::keep_failed)
 }
 
 /// Makes a scope that of a thread, until dropped; made by [`Scope::attach`].
