@@ -26,10 +26,10 @@ use crate::{
 pub(crate) const NAME: &str = "amqp";
 
 /// A vhost's name is a short string of AMQP.
-const NAME_LIMIT: usize = 255;
+pub(crate) const NAME_LIMIT: usize = 255;
 
 /// The name of the default vhost.
-const DEFAULT: &str = "/";
+pub(crate) const DEFAULT: &str = "/";
 
 /// The driver of this process, once it is configured.
 pub(crate) static DRIVER: Configured<Driver> = Configured::new(NAME, "RabbitMQ");

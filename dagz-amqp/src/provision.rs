@@ -4,6 +4,7 @@
 //! [`init`] is where the driver enters; [`keeper`] and [`make`] are for a reset that finds nothing.
 
 mod cleanup;
+mod doctor;
 mod stamp;
 
 use std::{
@@ -17,9 +18,12 @@ use dagz_core::{Error, ErrorKind, Result, Target, event, event::Event, name};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-pub use self::cleanup::{Stamped, adopt, databases, remove};
 use self::stamp::{ADOPTED, Stamp};
 pub(crate) use self::stamp::{Owner, owner, refusal};
+pub use self::{
+    cleanup::{Stamped, adopt, databases, remove},
+    doctor::doctor,
+};
 use crate::{
     Driver, driver, error, login,
     management::part,

@@ -6,6 +6,7 @@
 //! connection is that of `reset/keeper.rs`.
 
 mod cleanup;
+mod doctor;
 mod private;
 mod stamp;
 
@@ -13,6 +14,7 @@ use dagz_core::{Error, ErrorKind, Result, Target, Worker, event::Event};
 
 pub use self::{
     cleanup::{Stamped, adopt, databases, remove},
+    doctor::doctor,
     private::PrivateServers,
 };
 pub(crate) use self::{
