@@ -34,6 +34,9 @@ pub(crate) struct Arguments {
     /// What runs the tests.
     #[arg(long, value_enum, default_value_t = Runner::Nextest)]
     runner: Runner,
+    /// Keep the databases of tests that fail as they left them; `cargo dagz logs` tells how to look.
+    #[arg(long)]
+    keep_failed: bool,
     /// Only tests whose name contains one of these; cargo takes one only.
     filters: Vec<String>,
     /// Words for the runner itself, such as `-p shop`.
@@ -138,6 +141,9 @@ fn by_cargo(arguments: &Arguments, job: &str) -> Outcome {
 fn cargo(job: &str, arguments: &Arguments) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.env("DAGZ_JOB", job).stdin(Stdio::null());
+    if arguments.keep_failed {
+        command.env("DAGZ_KEEP_FAILED", "true");
+    }
     if let Some(workers) = arguments.workers {
         command.env("DAGZ_WORKERS", workers.to_string());
     }

@@ -18,7 +18,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{Scope, Settings, Target, job::Job, scope};
+use crate::{Error, Scope, Settings, Target, job::Job, scope};
 
 /// Version of the line's format; readers skip lines of a version they do not know.
 const VERSION: u32 = 1;
@@ -55,6 +55,9 @@ pub struct Event {
     micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    /// The kind of the error, of an event that is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     /// How the test ended, of the event that ends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
@@ -78,6 +81,7 @@ impl Event {
             database: None,
             micros: None,
             detail: None,
+            cause: None,
             outcome: None,
             binary: None,
         };
@@ -85,6 +89,13 @@ impl Event {
             Some(scope) => event.scope(&scope),
             None => event,
         }
+    }
+
+    /// That of an error, which is told with all its causes.
+    pub(crate) fn of(error: &Error) -> Self {
+        let mut event = Self::new("error").detail(error.report().to_string());
+        event.cause = Some(error.kind().word());
+        event
     }
 
     /// Says that the test ends with it, and how.

@@ -232,9 +232,8 @@ impl ScopeBuilder {
         let test = self.test.clone();
         let entered = self.try_enter();
         if let Err(error) = &entered {
-            Event::new("error")
+            Event::of(error)
                 .test(&test)
-                .detail(error.report().to_string())
                 .outcome(false)
                 .binary()
                 .record();
