@@ -5,18 +5,18 @@
 
 use clap::Args;
 use dagz_core::{
-    ErrorKind, Settings, Worker,
-    driver::Stamped,
-    history::{Job, Quiet},
+    ErrorKind, Settings,
+    history::{Job, Kept, Quiet},
 };
 use serde::Serialize;
 use tokio::runtime::Builder;
 
 use crate::{
+    database::Database,
     exit::{ENVIRONMENT, Failure, OK, Outcome},
     place,
     screen::{self, Table, Tone, say},
-    service::{self, Kind, Service},
+    service,
 };
 
 /// Words after `cargo dagz clean`.
@@ -76,73 +76,21 @@ enum Verdict {
     Failed(String),
 }
 
-/// A database of any driver's.
-enum Database {
-    Postgres(dagz_postgres::Stamped),
-    Mysql(dagz_mysql::Stamped),
-    Redis(dagz_redis::Stamped),
-}
-
-impl Database {
-    /// All that are stamped with `project` on the server of `service`.
-    async fn list(service: &Service, project: &str) -> dagz_core::Result<Vec<Self>> {
-        let url = service.url();
-        Ok(match service.kind {
-            Kind::Postgres => {
-                let config = dagz_postgres::Config::new(url)?;
-                let found = dagz_postgres::databases(&config, project).await?;
-                found.into_iter().map(Self::Postgres).collect()
-            }
-            Kind::Mysql => {
-                let config = dagz_mysql::Config::new(url)?;
-                let found = dagz_mysql::databases(&config, project).await?;
-                found.into_iter().map(Self::Mysql).collect()
-            }
-            Kind::Redis => {
-                let config = dagz_redis::Config::new(url)?;
-                let found = dagz_redis::databases(&config, project).await?;
-                found.into_iter().map(Self::Redis).collect()
-            }
-        })
-    }
-
-    async fn remove(&self) -> dagz_core::Result<()> {
-        match self {
-            Self::Postgres(database) => dagz_postgres::remove(database).await,
-            Self::Mysql(database) => dagz_mysql::remove(database).await,
-            Self::Redis(database) => dagz_redis::remove(database).await,
-        }
-    }
-
-    fn worker(&self) -> Option<Worker> {
-        match self {
-            Self::Postgres(database) => database.worker(),
-            Self::Mysql(database) => database.worker(),
-            Self::Redis(database) => database.worker(),
-        }
-    }
-
-    fn row(&self) -> Row {
-        fn row<A>(kind: Kind, database: &Stamped<A>) -> Row {
-            let what = match database.worker() {
-                Some(worker) => format!("worker {worker}"),
-                None if database.is_template() => "template".to_owned(),
-                None => "half made".to_owned(),
-            };
-            Row {
-                kind: kind.word(),
-                name: database.name().to_owned(),
-                what,
-                base: database.base().map(str::to_owned),
-                made: database.made().map(screen::rfc3339),
-                state: "kept",
-                why: None,
-            }
-        }
-        match self {
-            Self::Postgres(database) => row(Kind::Postgres, database),
-            Self::Mysql(database) => row(Kind::Mysql, database),
-            Self::Redis(database) => row(Kind::Redis, database),
+impl Row {
+    fn of(database: &Database) -> Self {
+        let what = match database.worker() {
+            Some(worker) => format!("worker {worker}"),
+            None if database.is_template() => "template".to_owned(),
+            None => "half made".to_owned(),
+        };
+        Self {
+            kind: database.kind().word(),
+            name: database.name().to_owned(),
+            what,
+            base: database.base().map(str::to_owned),
+            made: database.made().map(screen::rfc3339),
+            state: "kept",
+            why: None,
         }
     }
 }
@@ -181,8 +129,11 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         }
         for database in databases {
             let verdict = runtime.block_on(drop_one(arguments, &settings, &quiet, &database))?;
-            rows.push(database.row().ends(verdict));
+            rows.push(Row::of(&database).ends(verdict));
         }
+    }
+    if !arguments.dry_run && is_all_done {
+        give_back(&settings, &quiet, &rows)?;
     }
     if !arguments.keep_jobs {
         // By the number of the newest the next one's is chosen, and its log is what is looked for.
@@ -215,6 +166,26 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         );
     }
     Ok(if is_all_done { OK } else { ENVIRONMENT })
+}
+
+/// Lets tests take the workers again that were kept as a failed test left them, if nothing of that is there any
+/// more.
+fn give_back(settings: &Settings, quiet: &Quiet, rows: &[Row]) -> Outcome<()> {
+    for kept in Kept::all(settings)? {
+        let worker = kept.worker();
+        let what = format!("worker {worker}");
+        let is_left = rows
+            .iter()
+            .any(|row| row.what == what && row.state != "dropped");
+        let is_used = quiet.running().iter().any(|job| job.has(worker));
+        if !is_left
+            && !is_used
+            && let Some(held) = quiet.hold(worker)?
+        {
+            quiet.give_back(worker, &held)?;
+        }
+    }
+    Ok(())
 }
 
 fn is_newest(job: &Job, quiet: &Quiet) -> bool {

@@ -252,7 +252,7 @@ fn line(entry: &Entry) -> String {
     let tone = match entry.kind.as_str() {
         "error" => Tone::Bad,
         _ if is_failed => Tone::Bad,
-        "leak" | "drift" | "warning" => Tone::Odd,
+        "leak" | "drift" | "warning" | "kept" => Tone::Odd,
         _ => Tone::Plain,
     };
     tone.paint(&text)

@@ -8,6 +8,8 @@
 #![expect(clippy::print_stderr, reason = "a command talks to its user")]
 
 mod clean;
+mod database;
+mod doctor;
 mod exit;
 mod jobs;
 mod logs;
@@ -36,6 +38,8 @@ enum Command {
     Jobs(jobs::Arguments),
     /// Show what happened in a job, per worker and test.
     Logs(logs::Arguments),
+    /// Look whether tests will find what they need, and what ailed the last job.
+    Doctor(doctor::Arguments),
     /// Drop what dagz made for this project and no live run owns.
     Clean(clean::Arguments),
 }
@@ -45,6 +49,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Jobs(arguments) => jobs::run(&arguments),
         Command::Logs(arguments) => logs::run(&arguments),
+        Command::Doctor(arguments) => doctor::run(&arguments),
         Command::Clean(arguments) => clean::run(&arguments),
     };
     match outcome {

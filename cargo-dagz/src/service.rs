@@ -1,7 +1,8 @@
 //! Which servers the project's tests use, as far as the command can know: tests configure drivers in code.
 //!
 //! A server's address comes from `DAGZ_POSTGRES_URL` and its like, else from the section of that name in
-//! `dagz.toml`, else from the variable that applications use. The main type is [`Service`].
+//! `dagz.toml`, else from the variable that applications use. The main type is [`Service`]; `database.rs` and
+//! `doctor.rs` send each kind to its driver.
 
 use std::{env, fmt};
 
@@ -15,10 +16,18 @@ pub(crate) enum Kind {
     Postgres,
     Mysql,
     Redis,
+    Amqp,
+    Cassandra,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Postgres, Self::Mysql, Self::Redis];
+    const ALL: [Self; 5] = [
+        Self::Postgres,
+        Self::Mysql,
+        Self::Redis,
+        Self::Amqp,
+        Self::Cassandra,
+    ];
 
     /// The driver's word, which is also the section's.
     pub(crate) fn word(self) -> &'static str {
@@ -26,6 +35,8 @@ impl Kind {
             Self::Postgres => "postgres",
             Self::Mysql => "mysql",
             Self::Redis => "redis",
+            Self::Amqp => "amqp",
+            Self::Cassandra => "cassandra",
         }
     }
 
@@ -35,6 +46,8 @@ impl Kind {
             Self::Postgres => "DAGZ_POSTGRES_URL",
             Self::Mysql => "DAGZ_MYSQL_URL",
             Self::Redis => "DAGZ_REDIS_URL",
+            Self::Amqp => "DAGZ_AMQP_URL",
+            Self::Cassandra => "DAGZ_CASSANDRA_URL",
         }
     }
 
@@ -44,6 +57,8 @@ impl Kind {
             Self::Postgres => &["DATABASE_URL"],
             Self::Mysql => &["DATABASE_URL", "MYSQL_URL"],
             Self::Redis => &["REDIS_URL"],
+            Self::Amqp => &["AMQP_URL", "RABBITMQ_URL"],
+            Self::Cassandra => &["CASSANDRA_URL", "SCYLLA_URL"],
         }
     }
 
@@ -60,6 +75,16 @@ impl Kind {
                 "redis+unix",
                 "valkey+unix",
             ],
+            Self::Amqp => &["amqp", "amqps"],
+            Self::Cassandra => &["cassandra", "scylla", "scylladb"],
+        }
+    }
+
+    /// The keys that its section may have.
+    fn keys(self) -> &'static [&'static str] {
+        match self {
+            Self::Amqp => &["url", MANAGEMENT],
+            _ => &["url"],
         }
     }
 
@@ -74,6 +99,8 @@ impl Kind {
 pub(crate) struct Service {
     pub(crate) kind: Kind,
     url: String,
+    /// Where RabbitMQ's management API is, if not where it usually is.
+    management: Option<String>,
     /// Where the address is from.
     origin: String,
 }
@@ -82,6 +109,11 @@ impl Service {
     /// Its address, which may hold a password: not to be printed.
     pub(crate) fn url(&self) -> &str {
         &self.url
+    }
+
+    /// The address of RabbitMQ's management API, which may hold a password, too.
+    pub(crate) fn management(&self) -> Option<&str> {
+        self.management.as_deref()
     }
 
     /// Its address without user's secrets: scheme, host, port.
@@ -102,7 +134,11 @@ impl fmt::Debug for Service {
 }
 
 /// How to tell the command of a server, for messages.
-pub(crate) const HOW: &str = "set `DAGZ_POSTGRES_URL`, `DAGZ_MYSQL_URL` or `DAGZ_REDIS_URL`, or say `url` under `[postgres]`, `[mysql]` or `[redis]` in `dagz.toml`";
+pub(crate) const HOW: &str = "set `DAGZ_POSTGRES_URL`, `DAGZ_MYSQL_URL`, `DAGZ_REDIS_URL`, `DAGZ_AMQP_URL` or `DAGZ_CASSANDRA_URL`, or say `url` under `[postgres]`, `[mysql]`, `[redis]`, `[amqp]` or `[cassandra]` in `dagz.toml`";
+
+/// The key, and the variable, for where RabbitMQ's management API is.
+const MANAGEMENT: &str = "management";
+const MANAGEMENT_VARIABLE: &str = "DAGZ_AMQP_MANAGEMENT_URL";
 
 /// The servers that environment and `dagz.toml` name.
 pub(crate) fn configured(settings: &Settings) -> Outcome<Vec<Service>> {
@@ -115,13 +151,14 @@ fn find(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> Outco
     for (name, section) in settings.sections() {
         let Some(kind) = Kind::ALL.into_iter().find(|kind| kind.word() == name) else {
             return Err(Failure::usage(format!(
-                "`dagz.toml` has the section `[{name}]`, which this command does not know; it knows `[postgres]`, `[mysql]` and `[redis]`"
+                "`dagz.toml` has the section `[{name}]`, which this command does not know; it knows `[postgres]`, `[mysql]`, `[redis]`, `[amqp]` and `[cassandra]`"
             )));
         };
-        if let Some(key) = section.keys().find(|key| *key != "url") {
+        if let Some(key) = section.keys().find(|key| !kind.keys().contains(key)) {
             return Err(Failure::usage(format!(
-                "`[{}]` in `dagz.toml` has the unknown key `{key}`; known is `url`",
-                kind.word()
+                "`[{}]` in `dagz.toml` has the unknown key `{key}`; known is `{}`",
+                kind.word(),
+                kind.keys().join("`, `")
             )));
         }
     }
@@ -138,7 +175,19 @@ fn find(settings: &Settings, variable: impl Fn(&str) -> Option<String>) -> Outco
             Some((url, (*name).to_owned()))
         });
         if let Some((url, origin)) = own.or(from_file).or(usual) {
-            services.push(Service { kind, url, origin });
+            let management = match kind {
+                Kind::Amqp => variable(MANAGEMENT_VARIABLE).or_else(|| {
+                    let value = section.and_then(|section| section.value(MANAGEMENT));
+                    value.map(str::to_owned)
+                }),
+                _ => None,
+            };
+            services.push(Service {
+                kind,
+                url,
+                management,
+                origin,
+            });
         }
     }
     Ok(services)
@@ -188,7 +237,18 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("unknown key `ulr`"), "{error}");
+        let error = find(&load("[amqp]\nmanagment = \"x\""), none).unwrap_err();
+        assert!(error.to_string().contains("`url`, `management`"), "{error}");
         assert!(find(&load(""), none).unwrap().is_empty());
+
+        let brokers = load("[amqp]\nurl = \"amqp://a\"\nmanagement = \"http://file\"");
+        let management = |variable: &dyn Fn(&str) -> Option<String>| {
+            let found = find(&brokers, variable).unwrap();
+            found[0].management().map(str::to_owned)
+        };
+        assert_eq!(management(&none).as_deref(), Some("http://file"));
+        let own = |name: &str| (name == MANAGEMENT_VARIABLE).then(|| "http://own".to_owned());
+        assert_eq!(management(&own).as_deref(), Some("http://own"));
 
         let settings = load("[redis]\nurl = \"redis://file\"");
         let told = |pairs: &'static [(&'static str, &'static str)]| {

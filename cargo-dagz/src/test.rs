@@ -58,6 +58,9 @@ pub(crate) struct Arguments {
     /// Print the end as JSON, on standard output, and everything else on standard error.
     #[arg(long)]
     json: bool,
+    /// Keep the databases of tests that fail as they left them; `cargo dagz logs` tells how to look.
+    #[arg(long)]
+    keep_failed: bool,
     /// Only tests whose name contains one of these; cargo takes one only.
     filters: Vec<String>,
     /// Words for the runner itself, such as `-p shop`.

@@ -26,10 +26,10 @@ use crate::{
 pub(crate) const NAME: &str = "amqp";
 
 /// A vhost's name is a short string of AMQP.
-const NAME_LIMIT: usize = 255;
+pub(crate) const NAME_LIMIT: usize = 255;
 
 /// The name of the default vhost.
-const DEFAULT: &str = "/";
+pub(crate) const DEFAULT: &str = "/";
 
 /// The driver of this process, once it is configured.
 pub(crate) static DRIVER: Configured<Driver> = Configured::new(NAME, "RabbitMQ");
@@ -225,6 +225,11 @@ impl DbConfig for Driver {
 
     async fn release(&self, target: &Target) {
         reset::release(self, target).await;
+    }
+
+    fn client_command(&self, target: &Target) -> Option<String> {
+        let server = self.server(target.endpoint()).ok()?;
+        Some(server.management().client_command(target.name()))
     }
 }
 

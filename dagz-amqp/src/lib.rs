@@ -24,6 +24,6 @@ pub use client::Amqp;
 pub use config::{Config, Prepare};
 pub use driver::{Driver, configure};
 pub use lapin;
-pub use provision::{Stamped, adopt, databases, remove};
+pub use provision::{Stamped, adopt, databases, doctor, remove};
 pub use reset::reset;
 pub use route::{RerouteExt, connect, connect_uri, reroute_url, reroute_url_blocking};

@@ -13,7 +13,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use dagz_core::{Error, ErrorKind, Result};
+use dagz_core::{Error, ErrorKind, Result, driver::command_line};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Method, Request, StatusCode,
@@ -68,6 +68,25 @@ impl Management {
 
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// What a person types to look into `vhost`; the password is to be added.
+    pub(crate) fn client_command(&self, vhost: &str) -> String {
+        let (host, port) = self.address.place();
+        let (port, user) = (port.to_string(), self.address.user.as_str());
+        command_line([
+            "rabbitmqadmin",
+            "-H",
+            host,
+            "-P",
+            &port,
+            "-u",
+            user,
+            "-V",
+            vhost,
+            "list",
+            "queues",
+        ])
     }
 
     /// Asks for what is at `path`; `None` where there is nothing.

@@ -5,6 +5,7 @@
 //! [`keeper`] and [`make`] are for a reset that finds nothing.
 
 mod cleanup;
+mod doctor;
 mod source;
 mod stamp;
 mod start;
@@ -19,7 +20,10 @@ use std::{
 use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
 use serde_json::{Value, json};
 
-pub use self::cleanup::{Stamped, adopt, databases, remove};
+pub use self::{
+    cleanup::{Stamped, adopt, databases, remove},
+    doctor::doctor,
+};
 use self::{
     source::Source,
     stamp::{ADOPTED, Stamp},

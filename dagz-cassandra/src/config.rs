@@ -77,6 +77,16 @@ impl Config {
         Self::from_source(Source::from_builder(builder))
     }
 
+    /// A configuration for the whole cluster that `url` leads to, which need not name a keyspace: for
+    /// [`databases`](crate::databases), [`remove`](crate::remove) and [`doctor`](crate::doctor()), and not for
+    /// tests, whose base keyspace it does not know.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Settings`] where `url` cannot be parsed.
+    pub fn of_cluster(url: &str) -> Result<Self> {
+        Ok(Self::around(route::parse(url)?))
+    }
+
     fn from_source(base: Source) -> Result<Self> {
         if base.keyspace().is_empty() {
             return Err(Error::new(
@@ -84,7 +94,11 @@ impl Config {
                 "no keyspace is named: say which one the application uses, as in `cassandra://localhost/shop` or by `SessionBuilder::use_keyspace`; dagz reroutes keyspaces, and a session without one reaches what its statements name",
             ));
         }
-        Ok(Self {
+        Ok(Self::around(base))
+    }
+
+    fn around(base: Source) -> Self {
+        Self {
             base,
             migrations: Migrations::of_files("cql"),
             template: None,
@@ -95,7 +109,7 @@ impl Config {
             options: Options::default(),
             keep_tables: KEPT_TABLES.map(str::to_owned).to_vec(),
             fetch_schema: false,
-        })
+        }
     }
 
     /// Makes keyspaces by the CQL files of a directory.

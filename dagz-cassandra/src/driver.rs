@@ -189,4 +189,9 @@ impl DbConfig for Driver {
             }
         }
     }
+
+    fn client_command(&self, target: &Target) -> Option<String> {
+        let server = self.server(target.endpoint()).ok()?;
+        Some(server.source.client_command(target.name()))
+    }
 }

@@ -20,7 +20,7 @@ mod source;
 pub use client::Cassandra;
 pub use config::{Config, Prepare};
 pub use driver::{Driver, configure};
-pub use provision::{Stamped, adopt, databases, remove};
+pub use provision::{Stamped, adopt, databases, doctor, remove};
 pub use reset::{baseline, truncate, truncate_session};
 pub use route::{
     RerouteExt, connect, keyspace, keyspace_blocking, reroute_url, reroute_url_blocking, session,

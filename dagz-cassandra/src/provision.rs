@@ -5,6 +5,7 @@
 //! it is made once, however many ask.
 
 mod cleanup;
+mod doctor;
 mod make;
 mod stamp;
 
@@ -17,8 +18,11 @@ use dagz_core::{
 };
 use scylla::client::session::Session;
 
-pub use self::cleanup::{Stamped, databases, remove};
 pub(crate) use self::stamp::{Owner, owner, refusal};
+pub use self::{
+    cleanup::{Stamped, databases, remove},
+    doctor::doctor,
+};
 use self::{
     make::{agree, create_stamp, drop_keyspace, make, record},
     stamp::Stamp,
@@ -95,7 +99,7 @@ async fn provide(
         .leases()
         .take(session, target)
         .await
-        .map_err(|error| error.into_failure(&source, target))?;
+        .map_err(|error| error.into_failure(&source, target.name()))?;
     let found = Schema::read(session, target.name())
         .await
         .map_err(failed("reading keyspace"))?;

@@ -19,7 +19,7 @@ use scylla::client::session::Session;
 use self::{clear::Clock, keeper::Outcome};
 pub(crate) use self::{
     keeper::Keeper,
-    lease::{BOOKS, Leases},
+    lease::{BOOKS, Leases, claim},
     state::State,
 };
 use crate::{

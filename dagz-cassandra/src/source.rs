@@ -4,7 +4,7 @@
 
 use std::{fmt, num::NonZeroUsize, time::Duration};
 
-use dagz_core::{Endpoint, Result};
+use dagz_core::{Endpoint, Result, driver::command_line};
 use scylla::{
     client::{PoolSize, session::Session, session_builder::SessionBuilder},
     cluster::KnownNode,
@@ -69,6 +69,18 @@ impl Source {
 
     pub(crate) fn user(&self) -> Option<&str> {
         self.user.as_deref()
+    }
+
+    /// What a person types to look into `keyspace`; asks for the password, if there is a user.
+    pub(crate) fn client_command(&self, keyspace: &str) -> String {
+        let first = self.shown.split(',').next().unwrap_or_default();
+        let (host, port) = first.rsplit_once(':').unwrap_or((first, "9042"));
+        let mut words = vec!["cqlsh", host.trim_matches(['[', ']']), port];
+        if let Some(user) = &self.user {
+            words.extend(["-u", user]);
+        }
+        words.extend(["-k", keyspace]);
+        command_line(words)
     }
 
     pub(crate) fn endpoint(&self) -> Endpoint {

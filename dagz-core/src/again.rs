@@ -13,7 +13,8 @@ pub(crate) const VARIABLE: &str = "DAGZ_AGAIN";
 /// How a test is run again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Again {
-    /// On the worker that it had last in the job, whose databases are as other tests left them.
+    /// On the worker that it had last in the job, whose databases are as other tests left them; on any if that
+    /// one is kept.
     Worker,
     /// On any worker, whose databases are made anew at the first access.
     Fresh,

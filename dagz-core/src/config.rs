@@ -284,9 +284,26 @@ pub trait DbConfig: Send + Sync + 'static {
     }
 
     /// Called for each database the scope prepared, after the test's body and before its worker is
-    /// given back.
+    /// given back. What the test left must still be there afterwards: it may be kept for a person to look at.
     async fn release(&self, target: &Target) {
         let _ = target;
+    }
+
+    /// Whether the server has room for `worker`'s databases; asked before `worker` stands in for one that is
+    /// kept as a failed test left it.
+    ///
+    /// # Errors
+    ///
+    /// What to do for there to be room. The failed state is not kept then.
+    async fn serves(&self, worker: Worker) -> Result<()> {
+        let _ = worker;
+        Ok(())
+    }
+
+    /// The command by which a person looks into the database, `psql ..`; never with a password.
+    fn client_command(&self, target: &Target) -> Option<String> {
+        let _ = target;
+        None
     }
 }
 
@@ -317,4 +334,11 @@ pub fn configure(config: impl DbConfig) -> Result<()> {
 pub fn configured(driver: &str) -> Option<Arc<dyn DbConfig>> {
     let registry = REGISTRY.read().unwrap_or_else(PoisonError::into_inner);
     registry.as_ref()?.get(driver).cloned()
+}
+
+/// The configurations of all drivers in this process.
+pub(crate) fn all_configured() -> Vec<Arc<dyn DbConfig>> {
+    let registry = REGISTRY.read().unwrap_or_else(PoisonError::into_inner);
+    let drivers = registry.iter().flat_map(HashMap::values);
+    drivers.cloned().collect()
 }

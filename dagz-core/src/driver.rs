@@ -13,8 +13,12 @@
 //! | [`Stamped`] | what the driver's `databases` lists |
 //! | [`Failure`] | whether a reset is worth another connection |
 //! | [`Shelf`] | connections that are kept from test to test |
+//! | [`Checkup`] | what the driver's `doctor` finds out |
+//! | [`command_line`] | what a person types to look into a database |
 
+mod checkup;
 mod cleanup;
+mod command;
 mod configured;
 mod failure;
 mod hook;
@@ -24,7 +28,9 @@ mod stamp;
 pub mod template;
 
 pub use self::{
+    checkup::{Checkup, Finding, State},
     cleanup::Stamped,
+    command::command_line,
     configured::Configured,
     failure::Failure,
     hook::{BoxError, Hook, Migrate, Migrations, PrepareWith},

@@ -18,7 +18,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{Scope, Settings, Target, again::Again, job::Job, scope, turn::Marks};
+use crate::{Error, Scope, Settings, Target, again::Again, job::Job, scope, turn::Marks};
 
 /// The file of a job that events are appended to.
 pub(crate) const FILE: &str = "events.jsonl";
@@ -58,6 +58,9 @@ pub struct Event {
     micros: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     detail: Option<String>,
+    /// The kind of the error, of an event that is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cause: Option<&'static str>,
     /// How the test ended, of the event that ends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     outcome: Option<&'static str>,
@@ -87,6 +90,7 @@ impl Event {
             database: None,
             micros: None,
             detail: None,
+            cause: None,
             outcome: None,
             binary: None,
             marks: Vec::new(),
@@ -96,6 +100,13 @@ impl Event {
             Some(scope) => event.scope(&scope),
             None => event,
         }
+    }
+
+    /// That of an error, which is told with all its causes.
+    pub(crate) fn of(error: &Error) -> Self {
+        let mut event = Self::new("error").detail(error.report().to_string());
+        event.cause = Some(error.kind().word());
+        event
     }
 
     /// Says that the test ends with it, and how.
@@ -270,8 +281,8 @@ impl Log {
             self.size.store(metadata.len(), Ordering::Relaxed);
         }
         // The last quarter is kept for what begins and ends tests, so that a log full of routes still
-        // tells how each test ended.
-        let is_vital = event.outcome.is_some() || event.binary.is_some();
+        // tells how each test ended and where its state is.
+        let is_vital = event.outcome.is_some() || event.binary.is_some() || event.kind == "kept";
         let limit = match is_vital {
             true => self.limit,
             false => self.limit / 4 * 3,

@@ -3,7 +3,7 @@
 //! [`History`] lists the jobs of a state directory, [`Job`] is one of them, [`Log`] reads its events while
 //! they are being written, and [`Summary`] says what they amount to. All of it is read as any version of dagz
 //! left it: keys and kinds of events that are not known pass, lines that are torn or of a later format are
-//! counted and passed over. [`Quiet`] keeps new jobs from starting while something is removed.
+//! counted and passed over. [`Kept`] is a worker that is kept as a failed test left it, and [`Quiet`] keeps new jobs from starting while something is removed.
 
 mod log;
 pub(crate) mod output;
@@ -25,11 +25,13 @@ pub use self::{
     quiet::{Hold, Quiet},
     summary::{Outcome, Summary, Test},
 };
+pub use crate::kept::Kept;
 use crate::{
     Result, Settings, Worker,
     error::io_error,
     event,
     job::{Record, numbers},
+    kept::stand_ins,
     lock::{self, Mode},
 };
 
@@ -173,11 +175,17 @@ impl Job {
         self.record.commit.as_deref()
     }
 
-    /// Whether `worker` is one of this node's, so that the job may use it while it runs.
+    /// Whether `worker` is one of this node's, or may stand in for one that is kept, so that the job may use it
+    /// while it runs.
     pub fn has(&self, worker: Worker) -> bool {
         let first = self.record.node_index.saturating_mul(self.record.workers);
         let end = first.saturating_add(self.record.workers);
-        (first..end).contains(&worker.number())
+        let stand_ins = stand_ins(
+            self.record.workers,
+            self.record.node_index,
+            self.record.node_total,
+        );
+        (first..end).contains(&worker.number()) || stand_ins.contains(&worker.number())
     }
 
     /// Whether it runs: a process of its own lives, or the one that starts them, `cargo` or nextest.

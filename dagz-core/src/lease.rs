@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     Error, ErrorKind, Result, Settings, Worker,
     error::io_error,
+    kept,
     lock::{self, Mode},
 };
 
@@ -137,8 +138,10 @@ impl Lease {
         let directory = directory(settings)?;
         let deadline = Instant::now() + settings.lease_timeout();
         // Not at the front: those who take any worker need not wait for this one.
-        lock::poll(deadline, || Self::take(&directory, worker, job, test))?
-            .ok_or_else(|| Self::timeout(settings, &directory))
+        lock::poll(deadline, || {
+            Self::take(&directory, settings, worker, job, test)
+        })?
+        .ok_or_else(|| Self::timeout(settings, &directory))
     }
 
     /// The worker that is held.
@@ -157,8 +160,8 @@ impl Lease {
         job: &str,
         test: &str,
     ) -> Result<Option<Self>> {
-        for worker in workers(settings) {
-            if let Some(lease) = Self::take(directory, worker, job, test)? {
+        for worker in kept::pool(settings)? {
+            if let Some(lease) = Self::take(directory, settings, worker, job, test)? {
                 return Ok(Some(lease));
             }
         }
@@ -166,11 +169,21 @@ impl Lease {
     }
 
     /// Takes `worker` if it is free.
-    fn take(directory: &Path, worker: Worker, job: &str, test: &str) -> Result<Option<Self>> {
+    fn take(
+        directory: &Path,
+        settings: &Settings,
+        worker: Worker,
+        job: &str,
+        test: &str,
+    ) -> Result<Option<Self>> {
         let path = directory.join(format!("{worker}.lock"));
         let Some(lock) = lock::try_lock(&path, Mode::Exclusive)? else {
             return Ok(None);
         };
+        // Whoever held it may have kept it as it was given back.
+        if kept::is_kept(settings, worker) {
+            return Ok(None);
+        }
         let record = record(directory, worker);
         let before = Holder::read(&record)
             .filter(|before| before.job == job)
@@ -185,7 +198,9 @@ impl Lease {
     }
 
     fn timeout(settings: &Settings, directory: &Path) -> Error {
-        let mut holders: Vec<String> = workers(settings)
+        let mut holders: Vec<String> = kept::pool(settings)
+            .unwrap_or_default()
+            .into_iter()
             .map(|worker| format!("{worker} by {}", held_by(&record(directory, worker))))
             .collect();
         if holders.len() > 8 {
@@ -202,11 +217,6 @@ impl Lease {
             ),
         )
     }
-}
-
-fn workers(settings: &Settings) -> impl Iterator<Item = Worker> {
-    let first = settings.node_index() * settings.workers();
-    (first..first + settings.workers()).map(Worker::new)
 }
 
 /// The record of who holds `worker`.

@@ -14,6 +14,7 @@ mod handover;
 mod harness;
 pub mod history;
 mod job;
+mod kept;
 mod lease;
 mod lock;
 pub mod migrations;

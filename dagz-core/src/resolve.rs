@@ -110,8 +110,15 @@ impl Drop for Running {
     }
 }
 
-/// Steps 1 to 5, which need no server.
+/// Steps 1 to 5, which need no server; what they refuse is on record like what fails later.
 fn decide(driver: &'static str, access: Access) -> Result<Decision> {
+    let name = access.name.clone();
+    decided(driver, access).inspect_err(|error| {
+        Event::of(error).driver(driver).database(&name).record();
+    })
+}
+
+fn decided(driver: &'static str, access: Access) -> Result<Decision> {
     let unchanged = |access| Ok(Decision::Answered(Route::unchanged(access)));
     let settings = Settings::current()?;
 
@@ -140,8 +147,12 @@ fn decide(driver: &'static str, access: Access) -> Result<Decision> {
     }
 
     let name = &access.name;
-    if name.is_empty() || config.is_system(name) || !config.reroute(name) {
+    if name.is_empty() || config.is_system(name) {
         record_route(driver, name, "not rerouted");
+        return unchanged(access);
+    }
+    if !config.reroute(name) {
+        record_route(driver, name, "left out");
         return unchanged(access);
     }
 
@@ -273,10 +284,7 @@ async fn open(work: Work) -> Result<Target> {
             .map_err(failed("preparing"))
     });
     if let Err(error) = ready.await {
-        Event::new("error")
-            .target(&target)
-            .detail(error.report().to_string())
-            .record();
+        Event::of(error).target(&target).record();
         return Err(error.clone());
     }
     Event::new("route")

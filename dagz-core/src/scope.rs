@@ -37,7 +37,7 @@ use crate::{
     event::Event,
     handover,
     job::Job,
-    once,
+    kept, once,
     progress::Progress,
     runtime, setup,
     turn::{Marks, Turn},
@@ -238,9 +238,8 @@ impl ScopeBuilder {
         let test = self.test.clone();
         let entered = self.try_enter();
         if let Err(error) = &entered {
-            Event::new("error")
+            Event::of(error)
                 .test(&test)
-                .detail(error.report().to_string())
                 .outcome(false)
                 .binary()
                 .record();
@@ -271,7 +270,9 @@ impl ScopeBuilder {
             let turn = Turn::take(settings, marks, job.id(), &test)?;
             let again = Again::of_this_process()?;
             let wanted = match again {
-                Some(Again::Worker) => again::last_worker(job, &test)?,
+                // One that is kept as the test left it is nobody's; others have run tests, too.
+                Some(Again::Worker) => again::last_worker(job, &test)?
+                    .filter(|worker| !kept::is_kept(settings, *worker)),
                 _ => None,
             };
             let lease = match wanted {
@@ -346,7 +347,13 @@ impl ScopeGuard {
 
 impl Drop for ScopeGuard {
     fn drop(&mut self) {
-        for target in self.scope.inner.progress.close() {
+        let as_expected = || thread::panicking() == self.should_panic;
+        let passed = self.passed.unwrap_or_else(as_expected);
+        let targets = self.scope.inner.progress.close();
+        if !passed && !targets.is_empty() && self.hold.is_some() && keeps_failed() {
+            kept::keep(&self.scope, &targets);
+        }
+        for target in targets {
             if let Some(config) = config::configured(target.driver()) {
                 let released = runtime::wait(async move { config.release(&target).await });
                 if let Err(error) = released {
@@ -355,11 +362,10 @@ impl Drop for ScopeGuard {
             }
         }
         if self.hold.is_some() {
-            let as_expected = || thread::panicking() == self.should_panic;
             Event::new("leave")
                 .scope(&self.scope)
                 .duration(self.entered.elapsed())
-                .outcome(self.passed.unwrap_or_else(as_expected))
+                .outcome(passed)
                 .record();
         }
         drop(self.attached.take());
@@ -370,6 +376,10 @@ impl Drop for ScopeGuard {
             drop(turn);
         }
     }
+}
+
+fn keeps_failed() -> bool {
+    Settings::current().is_ok_and(Settings::keep_failed)
 }
 
 /// Makes a scope that of a thread, until dropped; made by [`Scope::attach`].

@@ -21,7 +21,7 @@ use self::read::{
     File, Reader, parse_bool, parse_bytes, parse_duration, parse_number, parse_off, parse_path,
     parse_project, project_of, test_threads, workspace_root,
 };
-use crate::{Error, ErrorKind, Result, handover, node};
+use crate::{Error, ErrorKind, Result, handover, kept, node};
 
 /// The file at the workspace root that holds settings for everybody.
 const FILE: &str = "dagz.toml";
@@ -63,6 +63,7 @@ pub struct Settings {
     project: String,
     lease_timeout: Duration,
     strict: bool,
+    keep_failed: bool,
     jobs_kept: usize,
     jobs_age: Duration,
     jobs_bytes: u64,
@@ -136,6 +137,18 @@ impl Settings {
     /// Whether an access outside a test is an error even while no test runs (`strict`).
     pub fn strict(&self) -> bool {
         self.strict
+    }
+
+    /// Whether the worker of a test that failed is kept as that left it, and another one takes its place
+    /// (`keep_failed`, `DAGZ_KEEP_FAILED`); of ten tests at most.
+    pub fn keep_failed(&self) -> bool {
+        self.keep_failed
+    }
+
+    /// A number above those of all workers on all nodes, also of those that stand in for workers that are kept.
+    pub fn worker_bound(&self) -> u32 {
+        let last = self.node_total.saturating_sub(1);
+        kept::stand_ins(self.workers, last, self.node_total).end
     }
 
     /// How many finished jobs keep their logs (`jobs_kept`, `DAGZ_JOBS_KEPT`).
@@ -215,6 +228,7 @@ pub struct SettingsBuilder {
     project: Option<String>,
     lease_timeout: Option<Duration>,
     strict: Option<bool>,
+    keep_failed: Option<bool>,
 }
 
 impl SettingsBuilder {
@@ -264,6 +278,13 @@ impl SettingsBuilder {
     #[must_use]
     pub fn strict(mut self, strict: bool) -> Self {
         self.strict = Some(strict);
+        self
+    }
+
+    /// Sets whether the worker of a test that failed is kept as that left it.
+    #[must_use]
+    pub fn keep_failed(mut self, keep: bool) -> Self {
+        self.keep_failed = Some(keep);
         self
     }
 
@@ -355,6 +376,14 @@ impl SettingsBuilder {
         let strict = read
             .value("strict", "DAGZ_STRICT", self.strict, parse_bool)?
             .unwrap_or(false);
+        let keep_failed = read
+            .value(
+                "keep_failed",
+                "DAGZ_KEEP_FAILED",
+                self.keep_failed,
+                parse_bool,
+            )?
+            .unwrap_or(false);
         let jobs_kept = read
             .value("jobs_kept", "DAGZ_JOBS_KEPT", None, parse_number)?
             .unwrap_or(20) as usize;
@@ -376,6 +405,7 @@ impl SettingsBuilder {
             project,
             lease_timeout,
             strict,
+            keep_failed,
             jobs_kept,
             jobs_age,
             jobs_bytes,

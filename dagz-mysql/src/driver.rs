@@ -171,6 +171,11 @@ impl DbConfig for Driver {
             reset::release(&database, target).await;
         }
     }
+
+    fn client_command(&self, target: &Target) -> Option<String> {
+        let server = self.server(target.endpoint()).ok()?;
+        Some(server.client_command(target.name()))
+    }
 }
 
 impl driver::Server for Server {

@@ -23,6 +23,6 @@ pub use config::{Config, Identity, Prepare};
 pub use driver::{Driver, configure};
 pub use mysql_async;
 pub use pool::Pool;
-pub use provision::{Stamped, adopt, databases, remove};
+pub use provision::{Stamped, adopt, databases, doctor, remove};
 pub use reset::{baseline, truncate};
 pub use route::{RerouteExt, connect, reroute_url, reroute_url_blocking};

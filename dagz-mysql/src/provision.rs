@@ -8,6 +8,7 @@
 mod admin;
 mod cleanup;
 mod clone;
+mod doctor;
 mod migrations;
 mod stamp;
 mod template;
@@ -23,11 +24,14 @@ use mysql_async::Conn;
 use sha2::{Digest, Sha256};
 
 use self::admin::Admin;
-pub use self::cleanup::{Stamped, databases, remove};
 pub(crate) use self::{
     admin::look,
     migrations::FORMAT,
     stamp::{Owner, Row, Stamp},
+};
+pub use self::{
+    cleanup::{Stamped, databases, remove},
+    doctor::doctor,
 };
 use crate::{
     Driver,

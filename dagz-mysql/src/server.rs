@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use dagz_core::{Endpoint, Error, ErrorKind, Result, runtime};
+use dagz_core::{Endpoint, Error, ErrorKind, Result, driver::command_line, runtime};
 use mysql_async::{Conn, Opts, OptsBuilder, PoolOpts, prelude::Queryable as _};
 use tokio::sync::OnceCell;
 
@@ -51,7 +51,7 @@ impl Flavour {
         }
     }
 
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::MariaDb => "MariaDB",
             Self::MySql => "MySQL",
@@ -96,6 +96,32 @@ impl Server {
     /// `host:port`, for people.
     pub(crate) fn shown(&self) -> &str {
         &self.shown
+    }
+
+    /// What a person types to look into `database`; asks for the password, if there is one.
+    pub(crate) fn client_command(&self, database: &str) -> String {
+        let is_mysql = self
+            .facts()
+            .is_ok_and(|facts| facts.flavour == Flavour::MySql);
+        let mut words = vec![if is_mysql { "mysql" } else { "mariadb" }.to_owned()];
+        match self.opts.socket() {
+            Some(socket) => words.extend(["-S".to_owned(), socket.to_owned()]),
+            None => words.extend([
+                "--protocol=tcp".to_owned(),
+                "-h".to_owned(),
+                self.opts.ip_or_hostname().to_owned(),
+                "-P".to_owned(),
+                self.opts.tcp_port().to_string(),
+            ]),
+        }
+        if let Some(user) = self.opts.user() {
+            words.extend(["-u".to_owned(), user.to_owned()]);
+        }
+        if self.opts.pass().is_some() {
+            words.push("-p".to_owned());
+        }
+        words.push(database.to_owned());
+        command_line(words.iter().map(String::as_str))
     }
 
     /// What the first connection was told.

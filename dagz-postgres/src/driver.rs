@@ -19,7 +19,7 @@ pub(crate) const NAME: &str = "postgres";
 pub(crate) const NAME_LIMIT: usize = 63;
 
 /// Databases of servers and of hosting services, which are never an application's.
-const SYSTEM_DATABASES: [&str; 7] = [
+pub(crate) const SYSTEM_DATABASES: [&str; 7] = [
     "postgres",
     "template0",
     "template1",
@@ -167,6 +167,11 @@ impl DbConfig for Driver {
         if let Ok(database) = self.database(target) {
             reset::release(database).await;
         }
+    }
+
+    fn client_command(&self, target: &Target) -> Option<String> {
+        let server = self.server(target.endpoint()).ok()?;
+        Some(server.client_command(target.name()))
     }
 }
 

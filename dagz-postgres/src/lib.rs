@@ -20,7 +20,7 @@ mod sql;
 pub use client::{Client, Postgres};
 pub use config::{Config, Prepare};
 pub use driver::{Driver, configure};
-pub use provision::{Stamped, adopt, databases, remove};
+pub use provision::{Stamped, adopt, databases, doctor, remove};
 pub use reset::{baseline, truncate};
 pub use route::{RerouteExt, connect, reroute_url, reroute_url_blocking};
 pub use tokio_postgres;

@@ -7,6 +7,7 @@
 
 mod admin;
 mod cleanup;
+mod doctor;
 mod migrations;
 mod stamp;
 mod template;
@@ -16,10 +17,13 @@ use std::time::Instant;
 use dagz_core::{Error, ErrorKind, Result, Target, driver::Role, event::Event};
 use tokio_postgres::Client;
 
-pub use self::cleanup::{Stamped, databases, remove};
 use self::{
     admin::{Admin, Row},
     stamp::stamp,
+};
+pub use self::{
+    cleanup::{Stamped, databases, remove},
+    doctor::doctor,
 };
 pub(crate) use self::{migrations::FORMAT, stamp::Owner};
 use crate::{

@@ -11,9 +11,13 @@ use std::{
     time::Duration,
 };
 
-use dagz_core::{Endpoint, Error, ErrorKind, Result, runtime};
+use dagz_core::{Endpoint, Error, ErrorKind, Result, driver::command_line, runtime};
 use tokio::sync::OnceCell;
-use tokio_postgres::{Client, NoTls, config::TargetSessionAttrs, error::SqlState};
+use tokio_postgres::{
+    Client, NoTls,
+    config::{Host, TargetSessionAttrs},
+    error::SqlState,
+};
 
 use crate::{
     error::{self, Destination},
@@ -83,6 +87,26 @@ impl Server {
         let mut config = self.config.clone();
         config.dbname(database);
         config
+    }
+
+    /// What a person types to look into `database`; asks for the password, if one is needed.
+    pub(crate) fn client_command(&self, database: &str) -> String {
+        let mut words = vec!["psql".to_owned()];
+        let host = match self.config.get_hosts().first() {
+            Some(Host::Tcp(host)) => Some(host.clone()),
+            #[cfg(unix)]
+            Some(Host::Unix(path)) => Some(path.display().to_string()),
+            None => self.config.get_hostaddrs().first().map(ToString::to_string),
+        };
+        if let Some(host) = host {
+            words.extend(["-h".to_owned(), host]);
+        }
+        if let Some(port) = self.config.get_ports().first() {
+            words.extend(["-p".to_owned(), port.to_string()]);
+        }
+        words.extend(["-U".to_owned(), self.user()]);
+        words.extend(["-d".to_owned(), database.to_owned()]);
+        command_line(words.iter().map(String::as_str))
     }
 
     /// A new connection of dagz's own to `database`, with the settings that its sessions need.

@@ -190,7 +190,9 @@ impl DbConfig for Driver {
             return name::worker(name);
         }
         let map = self.config().map().ok()?;
-        map.worker_of(name.parse().ok()?, workers().ok()?)
+        // Those that stand in for kept workers are workers too.
+        let bound = Settings::current().ok()?.worker_bound();
+        map.worker_of(name.parse().ok()?, bound)
     }
 
     async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
@@ -218,6 +220,21 @@ impl DbConfig for Driver {
 
     async fn release(&self, target: &Target) {
         reset::release(&self.database(target)).await;
+    }
+
+    async fn serves(&self, worker: Worker) -> Result<()> {
+        if self.fleet().is_some() {
+            return Err(Error::new(
+                ErrorKind::Unsupported,
+                "private Redis servers end with the run, and what is in them",
+            ));
+        }
+        provision::serves(self, worker).await
+    }
+
+    fn client_command(&self, target: &Target) -> Option<String> {
+        let info = self.info_for(target).ok()?;
+        Some(route::client_command(&info))
     }
 }
 

@@ -20,7 +20,7 @@ mod server;
 pub use client::Redis;
 pub use config::{Config, Prepare};
 pub use driver::{Driver, configure};
-pub use provision::{PrivateServers, Stamped, adopt, databases, remove};
+pub use provision::{PrivateServers, Stamped, adopt, databases, doctor, remove};
 pub use redis;
 pub use reset::{baseline, flush};
 #[cfg(feature = "connection-manager")]

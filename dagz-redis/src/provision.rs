@@ -6,13 +6,15 @@
 //! connection is that of `reset/keeper.rs`.
 
 mod cleanup;
+mod doctor;
 mod private;
 mod stamp;
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event};
+use dagz_core::{Error, ErrorKind, Result, Target, Worker, event::Event};
 
 pub use self::{
     cleanup::{Stamped, adopt, databases, remove},
+    doctor::doctor,
     private::PrivateServers,
 };
 pub(crate) use self::{
@@ -23,7 +25,7 @@ use crate::{
     Driver, driver,
     reset::{self, Keeper},
     route,
-    server::Link,
+    server::{Link, Server},
 };
 
 /// Makes the database of `target` dagz's, for this project, and fills it.
@@ -54,14 +56,21 @@ pub(crate) async fn keeper(driver: &Driver, target: &Target, again: bool) -> Res
     }
     let server = driver.server(target.endpoint())?;
     let keeper = Keeper::open(&server, index, &purpose).await?;
-    enough_databases(driver, keeper.link())?;
+    enough_databases(driver, keeper.link(), target.worker())?;
     Ok(keeper)
 }
 
-/// Makes sure that the server has a database for every worker, and one for the books.
-fn enough_databases(driver: &Driver, link: &Link) -> Result<()> {
+/// Makes sure that the configured server has databases for `worker`, which may stand in for another one.
+pub(crate) async fn serves(driver: &Driver, worker: Worker) -> Result<()> {
+    let server = Server::new(&driver.config().base);
+    let link = server.link("dagz-keep").await?;
+    enough_databases(driver, &link, worker)
+}
+
+/// Makes sure that the server has a database for every worker up to `worker` at least, and one for the books.
+fn enough_databases(driver: &Driver, link: &Link, worker: Worker) -> Result<()> {
     let map = driver.config().map()?;
-    let workers = driver::workers()?;
+    let workers = driver::workers()?.max(worker.number().saturating_add(1));
     let (needed, has) = (map.databases(workers), link.databases());
     if needed <= has {
         return Ok(());

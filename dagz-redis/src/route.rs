@@ -8,7 +8,7 @@ mod text;
 
 use std::future::Future;
 
-use dagz_core::{Access, Endpoint, Error, ErrorKind, Result, Route, Target};
+use dagz_core::{Access, Endpoint, Error, ErrorKind, Result, Route, Target, driver::command_line};
 use redis::{
     Client, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, aio::MultiplexedConnection,
 };
@@ -265,6 +265,43 @@ pub(crate) fn endpoint(info: &ConnectionInfo) -> Endpoint {
         ConnectionAddr::Unix(path) => path.display().to_string(),
         address => address.to_string(),
     })
+}
+
+/// What a person types to look into the database of `info`; asks for the password, if there is one.
+pub(crate) fn client_command(info: &ConnectionInfo) -> String {
+    let mut words = vec!["redis-cli".to_owned()];
+    match info.addr() {
+        ConnectionAddr::Tcp(host, port) => {
+            words.extend([
+                "-h".to_owned(),
+                host.clone(),
+                "-p".to_owned(),
+                port.to_string(),
+            ]);
+        }
+        ConnectionAddr::TcpTls { host, port, .. } => {
+            words.extend([
+                "-h".to_owned(),
+                host.clone(),
+                "-p".to_owned(),
+                port.to_string(),
+            ]);
+            words.push("--tls".to_owned());
+        }
+        ConnectionAddr::Unix(path) => {
+            words.extend(["-s".to_owned(), path.display().to_string()]);
+        }
+        _ => {}
+    }
+    let settings = info.redis_settings();
+    if let Some(user) = settings.username() {
+        words.extend(["--user".to_owned(), user.to_owned()]);
+    }
+    if settings.password().is_some() {
+        words.push("--askpass".to_owned());
+    }
+    words.extend(["-n".to_owned(), settings.db().to_string()]);
+    command_line(words.iter().map(String::as_str))
 }
 
 #[cfg(test)]

@@ -91,6 +91,10 @@ impl Session<'_> {
         if let Some(word) = pass.word() {
             command.env("DAGZ_AGAIN", word);
         }
+        if self.arguments.keep_failed {
+            // Only what the first try left: there is not room for all.
+            command.env("DAGZ_KEEP_FAILED", pass.is_first().to_string());
+        }
         if let Some(workers) = self.arguments.workers {
             command.env("DAGZ_WORKERS", workers.to_string());
         }

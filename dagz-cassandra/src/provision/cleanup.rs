@@ -46,8 +46,8 @@ pub async fn databases(config: &Config, project: &str) -> Result<Vec<Stamped>> {
 /// Drops a keyspace that dagz made.
 ///
 /// # Errors
-/// [`ErrorKind::Refused`] where it does not carry the project's stamp any more, and whatever keeps it from
-/// being dropped.
+/// [`ErrorKind::InUse`] where a run of another state directory uses it, [`ErrorKind::Refused`] where it does not
+/// carry the project's stamp any more, and whatever keeps it from being dropped.
 pub async fn remove(database: &Stamped) -> Result<()> {
     let database = database.clone();
     runtime::run(async move {
@@ -61,6 +61,8 @@ pub async fn remove(database: &Stamped) -> Result<()> {
             Some(owner) if owner.is_ours() => {}
             owner => return Err(refusal(&owner.unwrap_or(Owner::Unstamped), "drop", name)),
         }
+        let claimed = reset::claim(&session, name).await;
+        claimed.map_err(|error| error.into_failure(source, name).into_error())?;
         drop_keyspace(&session, name).await.map_err(failed)?;
         let lease = format!(
             "DELETE FROM {}.lease WHERE name = {} IF EXISTS",

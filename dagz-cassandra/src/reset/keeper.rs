@@ -76,7 +76,7 @@ impl Keeper {
         };
         let leased = async {
             let taken = driver.leases().take(session, target).await;
-            taken.map_err(|error| error.into_failure(&source, target))
+            taken.map_err(|error| error.into_failure(&source, target.name()))
         };
         let now = async { moment(session).await.map_err(failed) };
         let mut found = None;

@@ -77,20 +77,19 @@ impl From<Native> for NotTaken {
 }
 
 impl NotTaken {
-    pub(crate) fn into_failure(self, source: &Source, target: &Target) -> Failure {
+    pub(crate) fn into_failure(self, source: &Source, keyspace: &str) -> Failure {
         match self {
             Self::Native(error) => error::failure(
                 ErrorKind::Prepare,
                 "leasing keyspace",
                 source,
-                target.name(),
+                keyspace,
                 error,
             ),
             Self::Held(who) => Failure::Final(Error::new(
                 ErrorKind::InUse,
                 format!(
-                    "another run is using keyspace `{}`: {who}; give each machine its own `DAGZ_NODE_INDEX`, and each checkout that shares a cluster its own `DAGZ_PROJECT` and base name",
-                    target.name()
+                    "another run is using keyspace `{keyspace}`: {who}; give each machine its own `DAGZ_NODE_INDEX`, and each checkout that shares a cluster its own `DAGZ_PROJECT` and base name"
                 ),
             )),
             Self::Other(error) => Failure::Final(error),
@@ -194,6 +193,23 @@ impl Leases {
 
     fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Leases the keyspace `name` to this state directory for the seconds in which it is removed, waiting a bounded
+/// time for another run; then another run makes it anew rather than use what goes.
+pub(crate) async fn claim(session: &Session, name: &str) -> Result<(), NotTaken> {
+    let holder = holder().map_err(NotTaken::Other)?;
+    let who = format!("a clean-up on {}", host());
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match attempt(session, name, holder, &who).await? {
+            Attempt::Until(_) => return Ok(()),
+            Attempt::Held(other) if Instant::now() > deadline => {
+                return Err(NotTaken::Held(other));
+            }
+            Attempt::Held(_) => tokio::time::sleep(POLL).await,
+        }
     }
 }
 

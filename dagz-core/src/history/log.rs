@@ -4,14 +4,14 @@
 
 use std::{
     fs::File,
-    io::{ErrorKind, Read, Seek, SeekFrom},
+    io::{self, Read, Seek, SeekFrom},
     path::PathBuf,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde::Deserialize;
 
-use crate::{Result, Worker, error::io_error};
+use crate::{ErrorKind, Result, Worker, error::io_error};
 
 /// The version of the lines that are understood here; `event.rs` writes it.
 const VERSION: u32 = 1;
@@ -32,7 +32,7 @@ pub struct Entry {
     /// The test's name.
     pub test: Option<String>,
     /// What happened, one word: `lease`, `setup`, `init`, `template`, `clone`, `prepare`, `route`, `leak`,
-    /// `drift`, `warning`, `error`, `leave`, and what other versions and drivers add.
+    /// `drift`, `warning`, `error`, `kept`, `leave`, and what other versions and drivers add.
     pub kind: String,
     /// The driver it comes from.
     pub driver: Option<String>,
@@ -40,6 +40,8 @@ pub struct Entry {
     pub database: Option<String>,
     /// What a person wants to know.
     pub detail: Option<String>,
+    #[serde(default)]
+    cause: Option<String>,
     /// How the test ended, of the event that ends one: `passed` or `failed`.
     pub outcome: Option<String>,
     /// The test binary, of the event that begins a test.
@@ -60,6 +62,11 @@ impl Entry {
     /// The worker, where there was one.
     pub fn worker(&self) -> Option<Worker> {
         self.worker.map(Worker::new)
+    }
+
+    /// Which kind of error it is, where it is one.
+    pub fn cause(&self) -> Option<ErrorKind> {
+        self.cause.as_deref().map(ErrorKind::from_word)
     }
 
     /// How long it took, where it took time.
@@ -95,7 +102,7 @@ impl Log {
     pub fn read(&mut self) -> Result<Vec<Entry>> {
         let mut file = match File::open(&self.path) {
             Ok(file) => file,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
             Err(error) => return Err(io_error("reading", &self.path)(error)),
         };
         let mut bytes = Vec::new();

@@ -8,7 +8,7 @@ use super::{History, Job, made};
 use crate::{
     Error, ErrorKind, Result, Settings, Worker,
     error::io_error,
-    job, lease,
+    job, kept, lease,
     lock::{self, Mode},
 };
 
@@ -18,6 +18,7 @@ use crate::{
 /// alone.
 #[derive(Debug)]
 pub struct Quiet {
+    settings: Settings,
     jobs: PathBuf,
     leases: PathBuf,
     running: Vec<Job>,
@@ -55,6 +56,7 @@ impl Quiet {
             }
         }
         Ok(Self {
+            settings: settings.clone(),
             jobs,
             leases: lease::directory(settings)?,
             running,
@@ -98,6 +100,15 @@ impl Quiet {
     pub fn hold(&self, worker: Worker) -> Result<Option<Hold>> {
         let lock = lock::try_lock(&self.leases.join(format!("{worker}.lock")), Mode::Exclusive)?;
         Ok(lock.map(|lock| Hold { _lock: lock }))
+    }
+
+    /// Lets tests take `worker` again, which is kept as a failed test left it; for when nothing of that is there
+    /// any more.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`].
+    pub fn give_back(&self, worker: Worker, _held: &Hold) -> Result<()> {
+        kept::give_back(&self.settings, worker)
     }
 
     /// Deletes what is on disk of `job`, unless it is none of those that have ended, or the newest of all, by

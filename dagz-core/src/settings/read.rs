@@ -131,6 +131,7 @@ const KEYS: &[&str] = &[
     "project",
     "lease_timeout",
     "strict",
+    "keep_failed",
     "jobs_kept",
     "jobs_age",
     "jobs_bytes",

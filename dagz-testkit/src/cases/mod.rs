@@ -12,6 +12,7 @@ mod explained;
 mod handed_over;
 mod initialised;
 mod isolated;
+mod kept;
 mod named;
 mod never_blind;
 mod never_hangs;
@@ -112,6 +113,7 @@ pub(crate) fn all<C: Contract>() -> Vec<Case<C>> {
         comes_back::cases(),
         explained::cases(),
         recorded::cases(),
+        kept::cases(),
         untouched::cases(),
     ]
     .into_iter()

@@ -1,0 +1,78 @@
+//! Looks at a server as a test would use it, for `cargo dagz doctor`, and leaves nothing behind.
+//!
+//! [`doctor`] makes and drops a database by the same statements as a worker's.
+
+use dagz_core::{Result, driver::Checkup};
+
+use super::admin::Admin;
+use crate::{
+    Config,
+    driver::{NAME_LIMIT, SYSTEM_DATABASES},
+    server::Server,
+};
+
+/// Looks whether a run of `checkup` will find what it needs on the server of `config`.
+pub async fn doctor(config: &Config, checkup: &mut Checkup) {
+    let server = Server::new(&config.base);
+    let admin = match Admin::connect_as(&server, "dagz doctor").await {
+        Ok(admin) => admin,
+        Err(error) => return checkup.failed("reachable", &error),
+    };
+    checkup.good(
+        "reachable",
+        format!("at {} as `{}`", server.shown(), server.user()),
+    );
+    checkup.tried("version", version(&admin).await);
+    let base = config.base.get_dbname().unwrap_or_default();
+    let base = match SYSTEM_DATABASES.contains(&base) {
+        true => "",
+        false => base,
+    };
+    let tried = try_rights(&admin, checkup, base).await;
+    checkup.tried("rights", tried);
+    match connections(&admin).await {
+        Ok((used, most)) => checkup.connections(used, most, "`max_connections`"),
+        Err(error) => checkup.failed("connections", &error),
+    }
+}
+
+async fn version(admin: &Admin<'_>) -> Result<String> {
+    let row = admin
+        .client()
+        .query_one("SELECT current_setting('server_version')", &[])
+        .await
+        .map_err(|error| admin.failed("cannot ask for the version".to_owned(), error))?;
+    Ok(format!("PostgreSQL {}", row.get::<_, String>(0)))
+}
+
+async fn try_rights(admin: &Admin<'_>, checkup: &Checkup, base: &str) -> Result<&'static str> {
+    let name = checkup.trial(base, NAME_LIMIT)?;
+    admin
+        .create_database(checkup.project(), &name, None)
+        .await?;
+    admin.drop_database(&name, None).await?;
+    Ok("may create and drop databases")
+}
+
+/// How many connections there are beside this one, and how many there may be for dagz's user.
+async fn connections(admin: &Admin<'_>) -> Result<(i64, i64)> {
+    let row = admin
+        .client()
+        .query_one(
+            "SELECT (SELECT count(*) - 1 FROM pg_stat_activity WHERE backend_type = 'client backend'), \
+                    current_setting('max_connections')::bigint \
+                    - CASE WHEN rolsuper THEN 0 ELSE current_setting('superuser_reserved_connections')::bigint END, \
+                    rolconnlimit::bigint, \
+                    (SELECT count(*) - 1 FROM pg_stat_activity WHERE usename = current_user) \
+             FROM pg_roles WHERE rolname = current_user",
+            &[],
+        )
+        .await
+        .map_err(|error| admin.failed("cannot count the connections".to_owned(), error))?;
+    let (used, most, own_limit, own): (i64, i64, i64, i64) =
+        (row.get(0), row.get(1), row.get(2), row.get(3));
+    Ok(match own_limit {
+        limit if limit >= 0 && limit - own < most - used => (own, limit),
+        _ => (used, most),
+    })
+}
