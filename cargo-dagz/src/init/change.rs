@@ -115,9 +115,13 @@ fn manifest(survey: &Survey, text: &str, path: Option<&Path>) -> Outcome<String>
     let mut document: DocumentMut = text
         .parse()
         .map_err(|error| unusable(format!("is not valid TOML: {error}")))?;
-    let dependencies = document
-        .entry("dev-dependencies")
-        .or_insert_with(|| Item::Table(Table::new()));
+    let beside = document.get("dependencies").and_then(Item::as_table);
+    let position = beside.and_then(Table::position);
+    let dependencies = document.entry("dev-dependencies").or_insert_with(|| {
+        let mut table = Table::new();
+        table.set_position(position);
+        Item::Table(table)
+    });
     let Some(dependencies) = dependencies.as_table_like_mut() else {
         return Err(unusable(
             "has `dev-dependencies` that are no table".to_owned(),
@@ -189,20 +193,28 @@ fn module_text(survey: &Survey) -> String {
         }
     }
     text.push_str("    Ok(())\n}\n\n/// The address in the variable `name`, with which the application is configured.\n");
-    text.push_str("fn address(name: &str) -> dagz::Result<String> {\n    let address = std::env::var(name).ok();\n");
-    if survey.has_dotenvy {
-        text.push_str(
-            "    let from_file = || {\n        let mut pairs = dotenvy::dotenv_iter().ok()?.flatten();\n        pairs.find_map(|(key, value)| (key == name).then_some(value))\n    };\n    let address = address.or_else(from_file);\n",
-        );
-    }
+    text.push_str("fn address(name: &str) -> dagz::Result<String> {\n");
     text.push_str(
-        "    address.ok_or_else(|| {\n        let message = format!(\"`{name}` is not set: the tests need the address of a server\");\n        dagz::Error::new(dagz::ErrorKind::Settings, message)\n    })\n}\n\n",
+        "    std::env::var(name).map_err(|_| {\n        let message = format!(\"`{name}` is not set: the tests need the address of a server\");\n        dagz::Error::new(dagz::ErrorKind::Settings, message)\n    })\n}\n\n",
     );
-    text.push_str("#[dagz::test]\nasync fn the_databases_are_there(\n");
-    for driver in &survey.drivers {
-        text.push_str(&format!("    _{}: {},\n", driver.word(), driver.client()));
+    let arguments = survey.drivers.iter();
+    let arguments = arguments.map(|driver| format!("_{}: {}", driver.word(), driver.client()));
+    let arguments: Vec<_> = arguments.collect();
+    let line = format!(
+        "async fn the_databases_are_there({}) {{}}\n",
+        arguments.join(", ")
+    );
+    text.push_str("#[dagz::test]\n");
+    // As rustfmt has it.
+    if line.len() <= 100 {
+        text.push_str(&line);
+    } else {
+        text.push_str("async fn the_databases_are_there(\n");
+        for argument in arguments {
+            text.push_str(&format!("    {argument},\n"));
+        }
+        text.push_str(") {\n}\n");
     }
-    text.push_str(") {\n}\n");
     text
 }
 

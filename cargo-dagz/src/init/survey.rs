@@ -113,7 +113,6 @@ pub(crate) struct Survey {
     pub(crate) folder: PathBuf,
     pub(crate) drivers: BTreeSet<Driver>,
     pub(crate) has_deadpool: bool,
-    pub(crate) has_dotenvy: bool,
     /// The variable that holds each server's address, and where that was seen.
     pub(crate) variables: BTreeMap<Driver, (String, String)>,
     /// The folder of SQL files, below the package where it is there.
@@ -145,7 +144,6 @@ impl Survey {
             name: package.name.to_string(),
             manifest: package.manifest_path.as_std_path().to_owned(),
             has_deadpool: pools.into_iter().any(has),
-            has_dotenvy: has("dotenvy"),
             variables: variables(&drivers, &folder, root),
             migrations: None,
             tests: Vec::new(),
@@ -167,6 +165,11 @@ impl Survey {
         }
         if let Some((driver, folder)) = &self.migrations {
             say!("  {}: migrations in `{folder}`", driver.word());
+        }
+        for (variable, _) in self.variables.values() {
+            if std::env::var_os(variable).is_none() {
+                say!("  note: `{variable}` is not set here, and the tests need it");
+            }
         }
         for note in &self.notes {
             say!("  note: {note}");

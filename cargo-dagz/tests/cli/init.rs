@@ -18,7 +18,7 @@ fn package(site: &Site, dependencies: &str) {
          # What it uses.\n[dependencies]\n{dependencies}\n{profiles}"
     );
     site.write("Cargo.toml", &manifest);
-    site.write("src/lib.rs", "");
+    site.write("src/lib.rs", "//! Small.\n");
     fs::copy(here().join("Cargo.lock"), site.path("Cargo.lock")).unwrap();
 }
 
@@ -64,19 +64,19 @@ fn a_package_with_tests_is_changed_with_consent_only() {
       postgres: migrations in `migrations`
     --- Cargo.toml
     +++ Cargo.toml
-    @@ -13,6 +13,9 @@
-     [profile.test]
-     debug = "line-tables-only"
+    @@ -7,6 +7,9 @@
+     [dependencies]
+     tokio-postgres = "0.7"
      
     +[dev-dependencies]
     +dagz = { path = "[dagz]/dagz", features = ["postgres"] }
     +
-     # Postgres' SCRAM login hashes 4,096 times, which costs each connection [took] where that is not optimised.
-     [profile.dev.package]
-     block-buffer.opt-level = 3
+     [profile.dev]
+     debug = "line-tables-only"
+     
     --- /dev/null
     +++ tests/databases/mod.rs
-    @@ -0,0 +1,25 @@
+    @@ -0,0 +1,21 @@
     +//! Where dagz comes in: how each worker's databases are made. `mod databases;` in each test binary that uses one.
     +
     +#[dagz::setup]
@@ -90,18 +90,14 @@ fn a_package_with_tests_is_changed_with_consent_only() {
     +
     +/// The address in the variable `name`, with which the application is configured.
     +fn address(name: &str) -> dagz::Result<String> {
-    +  let address = std::env::var(name).ok();
-    +  address.ok_or_else(|| {
+    +  std::env::var(name).map_err(|_| {
     +  let message = format!("`{name}` is not set: the tests need the address of a server");
     +  dagz::Error::new(dagz::ErrorKind::Settings, message)
     +  })
     +}
     +
     +#[dagz::test]
-    +async fn the_databases_are_there(
-    +  _postgres: dagz::postgres::Client,
-    +) {
-    +}
+    +async fn the_databases_are_there(_postgres: dagz::postgres::Client) {}
     --- tests/items.rs
     +++ tests/items.rs
     @@ -1,5 +1,7 @@
@@ -135,8 +131,11 @@ fn a_package_with_tests_is_changed_with_consent_only() {
     site.write(
         "tests/more.rs",
         "mod databases;\n\n#[dagz::test]\nasync fn a_table_is_there(db: dagz::postgres::Client) {\n    \
-         db.execute(\"INSERT INTO item VALUES (1)\", &[]).await.unwrap();\n}\n",
+         let inserted = db.execute(\"INSERT INTO item VALUES (1)\", &[]).await;\n    \
+         assert_eq!(inserted.unwrap(), 1);\n}\n",
     );
+    let formatted = site.cargo(&["fmt", "--check"]);
+    assert_eq!(formatted.code, Some(0), "{}", formatted.stdout);
     let tests = site.cargo(&["test"]);
     assert_eq!(tests.code, Some(0), "{}{}", tests.stdout, tests.stderr);
     for line in [
@@ -162,39 +161,34 @@ fn a_package_with_tests_is_changed_with_consent_only() {
 #[test]
 fn a_package_without_tests_gets_its_first() {
     let site = Site::new("init_three", 21);
-    let (postgres, mysql) = (
-        own(&site, "DATABASE_URL"),
-        own(&site, "DAGZ_TEST_MYSQL_URL"),
-    );
+    let url = own(&site, "DATABASE_URL");
     let site = site
-        .with("DATABASE_URL", postgres)
-        .with("MYSQL_URL", mysql)
+        .with("DATABASE_URL", url)
         .with("REDIS_URL", server("DAGZ_TEST_REDIS_URL"));
     package(
         &site,
-        "deadpool-postgres = \"0.14\"\nmysql_async = { version = \"0.37\", default-features = false }\n\
-         redis = { version = \"1\", default-features = false }\n",
+        "deadpool-postgres = \"0.14\"\nredis = { version = \"1\", default-features = false }\n",
     );
+    site.write("migrations/1.sql", "CREATE TABLE item (id integer);\n");
     let done = init(&site, &["--yes"]);
     assert_eq!((done.code, &*done.stderr), (Some(0), ""));
     assert_shown!(done.stdout, @r#"
-    small: uses mysql, postgres, redis
-      mysql: address in `MYSQL_URL`, as in the environment
+    small: uses postgres, redis
       postgres: address in `DATABASE_URL`, as in the environment
       redis: address in `REDIS_URL`, as in the environment
-      note: no folder `migrations` with SQL files: a worker's database is a copy of the base database, or what `.migrate_with(..)` makes
+      postgres: migrations in `migrations`
     --- Cargo.toml
     +++ Cargo.toml
-    @@ -15,6 +15,9 @@
-     [profile.test]
-     debug = "line-tables-only"
+    @@ -8,6 +8,9 @@
+     deadpool-postgres = "0.14"
+     redis = { version = "1", default-features = false }
      
     +[dev-dependencies]
-    +dagz = { path = "[dagz]/dagz", features = ["mysql", "postgres", "redis", "deadpool"] }
+    +dagz = { path = "[dagz]/dagz", features = ["postgres", "redis", "deadpool"] }
     +
-     # Postgres' SCRAM login hashes 4,096 times, which costs each connection [took] where that is not optimised.
-     [profile.dev.package]
-     block-buffer.opt-level = 3
+     [profile.dev]
+     debug = "line-tables-only"
+     
     --- /dev/null
     +++ tests/databases/mod.rs
     @@ -0,0 +1,26 @@
@@ -202,16 +196,17 @@ fn a_package_without_tests_gets_its_first() {
     +
     +#[dagz::setup]
     +fn databases() -> dagz::Result<()> {
-    +  dagz::mysql::configure(dagz::mysql::Config::new(&address("MYSQL_URL")?)?)?;
-    +  dagz::postgres::configure(dagz::postgres::Config::new(&address("DATABASE_URL")?)?)?;
+    +  dagz::postgres::configure(
+    +  dagz::postgres::Config::new(&address("DATABASE_URL")?)?
+    +  .migrations(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations")),
+    +  )?;
     +  dagz::redis::configure(dagz::redis::Config::new(&address("REDIS_URL")?)?)?;
     +  Ok(())
     +}
     +
     +/// The address in the variable `name`, with which the application is configured.
     +fn address(name: &str) -> dagz::Result<String> {
-    +  let address = std::env::var(name).ok();
-    +  address.ok_or_else(|| {
+    +  std::env::var(name).map_err(|_| {
     +  let message = format!("`{name}` is not set: the tests need the address of a server");
     +  dagz::Error::new(dagz::ErrorKind::Settings, message)
     +  })
@@ -219,7 +214,6 @@ fn a_package_without_tests_gets_its_first() {
     +
     +#[dagz::test]
     +async fn the_databases_are_there(
-    +  _mysql: dagz::mysql::Conn,
     +  _postgres: dagz::postgres::Client,
     +  _redis: dagz::redis::redis::aio::MultiplexedConnection,
     +) {
@@ -244,11 +238,26 @@ fn a_package_without_tests_gets_its_first() {
         init(&site, &["--yes"]).stdout.lines().last(),
         Some("nothing to do: dagz is here already")
     );
+    // The first indices of the server are those of others.
+    let module = site.path("tests/databases/mod.rs");
+    let text = fs::read_to_string(&module).unwrap();
+    let text = text.replace(
+        "(\"REDIS_URL\")?)?",
+        "(\"REDIS_URL\")?)?.first_index(1_021)",
+    );
+    fs::write(&module, text).unwrap();
+    let tests = site.cargo(&["test", "--test", "suite"]);
+    assert_eq!(tests.code, Some(0), "{}{}", tests.stdout, tests.stderr);
+    let passed = "test databases::the_databases_are_there ... ok";
+    assert!(tests.stdout.contains(passed), "{}", tests.stdout);
 }
 
 #[test]
 fn servers_are_known_by_the_features_of_what_uses_them() {
-    let site = Site::new("init_features", 22);
+    let site = Site::new("init_features", 22)
+        .with("AMQP_URL", "")
+        .with("CASSANDRA_URL", "")
+        .with("DATABASE_URL", "");
     package(
         &site,
         "sqlx = { version = \"0.9\", default-features = false, features = [\"postgres\"] }\nlapin = \"4\"\nscylla = \"1\"\n",
@@ -267,10 +276,9 @@ fn servers_are_known_by_the_features_of_what_uses_them() {
     assert!(!shown.stdout.contains("hunter2"), "{}", shown.stdout);
     assert_shown!(shown.stdout, @r#"
     small: uses amqp, cassandra, postgres
-      amqp: address in `AMQP_URL`, as in the environment
-      cassandra: address in `CASSANDRA_URL`, as in the environment
-      postgres: address in `DATABASE_URL`, as in the environment
+      amqp: address in `BROKER`, as in `.github/workflows/ci.yml`
       postgres: migrations in `migrations`
+      note: `BROKER` is not set here, and the tests need it
     --- Cargo.toml
     +++ Cargo.toml
     @@ -10,7 +10,7 @@
@@ -284,12 +292,12 @@ fn servers_are_known_by_the_features_of_what_uses_them() {
      dagz = "0.1"
     --- /dev/null
     +++ tests/databases/mod.rs
-    @@ -0,0 +1,29 @@
+    @@ -0,0 +1,28 @@
     +//! Where dagz comes in: how each worker's databases are made. `mod databases;` in each test binary that uses one.
     +
     +#[dagz::setup]
     +fn databases() -> dagz::Result<()> {
-    +  dagz::amqp::configure(dagz::amqp::Config::new(&address("AMQP_URL")?)?)?;
+    +  dagz::amqp::configure(dagz::amqp::Config::new(&address("BROKER")?)?)?;
     +  dagz::cassandra::configure(dagz::cassandra::Config::new(&address("CASSANDRA_URL")?)?)?;
     +  dagz::postgres::configure(
     +  dagz::postgres::Config::new(&address("DATABASE_URL")?)?
@@ -300,8 +308,7 @@ fn servers_are_known_by_the_features_of_what_uses_them() {
     +
     +/// The address in the variable `name`, with which the application is configured.
     +fn address(name: &str) -> dagz::Result<String> {
-    +  let address = std::env::var(name).ok();
-    +  address.ok_or_else(|| {
+    +  std::env::var(name).map_err(|_| {
     +  let message = format!("`{name}` is not set: the tests need the address of a server");
     +  dagz::Error::new(dagz::ErrorKind::Settings, message)
     +  })
