@@ -11,6 +11,7 @@ mod clean;
 mod database;
 mod doctor;
 mod exit;
+mod init;
 mod jobs;
 mod logs;
 mod place;
@@ -32,6 +33,8 @@ struct Arguments {
 
 #[derive(Subcommand, Debug)]
 enum Command {
+    /// Add dagz to the tests of this workspace, after showing what that changes.
+    Init(init::Arguments),
     /// Run the tests on workers, by nextest or by cargo.
     Test(test::Arguments),
     /// List recent jobs, those of a plain `cargo test` too.
@@ -46,6 +49,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let outcome = match Arguments::parse_from(words()).command {
+        Command::Init(arguments) => init::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
         Command::Jobs(arguments) => jobs::run(&arguments),
         Command::Logs(arguments) => logs::run(&arguments),

@@ -4,6 +4,7 @@
 //! `cargo xtask services up postgres mariadb redis`.
 
 mod clean;
+mod init;
 mod jobs;
 mod logs;
 mod support;

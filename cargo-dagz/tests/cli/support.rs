@@ -183,6 +183,33 @@ impl Site {
         command
     }
 
+    /// Runs cargo in the workspace, whose dependencies are the ones of this one.
+    pub(crate) fn cargo(&self, words: &[&str]) -> Ended {
+        let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
+        let target = PathBuf::from(env!("CARGO_BIN_EXE_cargo-dagz"));
+        let target = target.ancestors().nth(2).expect("a target folder");
+        let mut command = self.command(&cargo);
+        let output = command
+            .args(words)
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("CARGO_TARGET_DIR", target)
+            .output()
+            .unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: self.steady(&output.stdout),
+            all: String::new(),
+            stderr: self.steady(&output.stderr),
+        }
+    }
+
+    /// Writes a file in the workspace.
+    pub(crate) fn write(&self, name: &str, text: &str) {
+        let path = self.path(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
     /// Starts the command, with its output to be read.
     pub(crate) fn start_dagz(&self, words: &[&str]) -> Child {
         let mut command = self.command(env!("CARGO_BIN_EXE_cargo-dagz"));
