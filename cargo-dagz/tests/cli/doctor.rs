@@ -1,0 +1,158 @@
+//! `cargo dagz doctor`: what is looked at, each with what is wrong made wrong.
+
+use std::{env, fs};
+
+use crate::support::{Site, assert_shown, server, sql};
+
+fn lines(text: &str, about: &str) -> String {
+    let found = text.lines().filter(|line| line.starts_with(about));
+    found.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn what_is_well_is_said_for_each_server() {
+    let site = Site::new("well", 21).with_brokers();
+    let ended = site.dagz(&["doctor"]);
+    assert_eq!(
+        (ended.code, &*ended.stderr),
+        (Some(0), ""),
+        "{}",
+        ended.stdout
+    );
+    let servers = ["postgres", "mysql", "redis", "amqp", "cassandra"];
+    let told = servers
+        .map(|server| lines(&ended.stdout, server))
+        .join("\n");
+    insta::with_settings!({filters => filters()}, {
+        insta::assert_snapshot!(told, @"");
+    });
+    let nothing = site.dagz(&["clean"]);
+    assert_shown!(nothing.stdout, @"nothing to clean");
+}
+
+/// Versions and numbers of connections differ from machine to machine.
+fn filters() -> Vec<(&'static str, &'static str)> {
+    let mut filters = crate::support::FILTERS.to_vec();
+    filters.push((
+        r"(PostgreSQL|MariaDB|Redis|RabbitMQ|Cassandra) \d[^\n]*",
+        "$1 [version]",
+    ));
+    filters.push((r"\d+ allowed, \d+ in use", "[n] allowed, [n] in use"));
+    filters.push((r"good  1024, ", "good  [n], "));
+    filters.push((r"\d+ before them", "[n] before them"));
+    filters
+}
+
+#[test]
+fn each_setting_has_its_origin() {
+    let site = Site::new("origins", 21).with("DAGZ_STRICT", "true");
+    fs::write(
+        site.path("dagz.toml"),
+        "lease_timeout = \"7s\"\nkeep_failed = true\n",
+    )
+    .unwrap();
+    let ended = site.dagz(&["doctor"]);
+    assert_shown!(lines(&ended.stdout, "settings"), @"");
+    let json = site.dagz(&["doctor", "--json"]);
+    let rows: serde_json::Value = serde_json::from_str(&json.stdout).unwrap();
+    let strict = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|row| row["what"] == "strict");
+    assert_eq!(strict.unwrap()["found"], "true, by DAGZ_STRICT");
+}
+
+#[test]
+fn servers_that_are_away_are_told_each_and_are_no_success() {
+    let site = Site::new("absent", 21)
+        .with("DAGZ_POSTGRES_URL", "postgres://me:hunter2@127.0.0.1:1/x")
+        .with("DAGZ_MYSQL_URL", "mysql://me:hunter2@127.0.0.1:1/x")
+        .with("DAGZ_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
+        .with("DAGZ_AMQP_URL", "amqp://me:hunter2@127.0.0.1:1/x")
+        .with("DAGZ_AMQP_MANAGEMENT_URL", "http://127.0.0.1:1")
+        .with("DAGZ_CASSANDRA_URL", "cassandra://me:hunter2@127.0.0.1:1");
+    let ended = site.dagz(&["doctor"]);
+    assert_eq!(ended.code, Some(3));
+    assert!(!ended.stdout.contains("hunter2"), "{}", ended.stdout);
+    let bad: Vec<_> = ended
+        .stdout
+        .lines()
+        .filter(|line| line.contains(" bad "))
+        .collect();
+    assert_shown!(bad.join("\n"), @"");
+}
+
+#[test]
+fn rights_and_connections_that_are_missing_have_a_remedy() {
+    let site = Site::new("rights", 21);
+    let role = "cli_doctor_limited";
+    let _ = sql(&format!("DROP ROLE IF EXISTS {role}"));
+    sql(&format!(
+        "CREATE ROLE {role} LOGIN PASSWORD 'hunter2' CONNECTION LIMIT 3"
+    ))
+    .unwrap();
+    let url = server("DATABASE_URL");
+    let (_, host) = url.rsplit_once('@').unwrap();
+    let site = site
+        .with(
+            "DAGZ_POSTGRES_URL",
+            format!("postgres://{role}:hunter2@{host}"),
+        )
+        .with("DAGZ_WORKERS", "4");
+    let ended = site.dagz(&["doctor", "--connections", "2"]);
+    sql(&format!("DROP ROLE {role}")).unwrap();
+    assert_eq!(ended.code, Some(3));
+    let bad = lines(&ended.stdout, "postgres");
+    let bad: Vec<_> = bad.lines().filter(|line| line.contains(" bad ")).collect();
+    assert_shown!(bad.join("\n"), @"");
+}
+
+#[test]
+fn too_few_databases_and_a_missing_management_api_have_a_remedy() {
+    // More than the 1,024 that the server has.
+    let site = Site::new("few", 21).with("DAGZ_WORKERS", "2000");
+    let site = site
+        .with("DAGZ_AMQP_URL", server("DAGZ_TEST_AMQP_URL"))
+        .with("DAGZ_AMQP_MANAGEMENT_URL", "http://127.0.0.1:1");
+    let ended = site.dagz(&["doctor", "--connections", "1"]);
+    assert_eq!(ended.code, Some(3));
+    let found: Vec<_> = ended
+        .stdout
+        .lines()
+        .filter(|line| line.contains("databases  ") || line.starts_with("amqp"))
+        .collect();
+    insta::with_settings!({filters => filters()}, {
+        insta::assert_snapshot!(found.join("\n"), @"");
+    });
+}
+
+#[test]
+fn a_missing_runner_and_a_state_directory_that_cannot_be_have_a_remedy() {
+    let site = Site::new("runner", 21).with("CARGO", "/bin/false");
+    let site = site.with("DAGZ_WORKERS", "3");
+    let file = site.path("Cargo.toml/dagz");
+    fs::create_dir_all(site.path(".config")).unwrap();
+    let nextest = "[profile.default]\ntest-threads = 5\n";
+    fs::write(site.path(".config/nextest.toml"), nextest).unwrap();
+    let site = site.with("DAGZ_STATE_DIR", file.to_str().unwrap());
+    let ended = site.dagz(&["doctor"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    let told = ["machine  file", "runner"].map(|about| {
+        let steady = ended.stdout.replace("    ", "  ");
+        lines(&steady, about)
+    });
+    assert_shown!(told.join("\n"), @"");
+}
+
+#[test]
+fn what_cannot_be_used_is_one_line() {
+    let site = Site::new("unusable", 21);
+    let none = site.dagz(&["doctor", "--connections", "0"]);
+    assert_eq!(none.code, Some(2));
+    fs::write(site.path("dagz.toml"), "[amqp]\nurl = \"http://x\"\n").unwrap();
+    let ended = site.dagz(&["doctor"]);
+    assert_eq!(ended.code, Some(2));
+    assert_shown!(ended.stderr, @"");
+    assert!(env::var("DATABASE_URL").is_ok());
+}
