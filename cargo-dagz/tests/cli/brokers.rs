@@ -14,7 +14,16 @@ fn all_five_are_cleaned_by_stamp() {
     assert_shown!(theirs.stdout, @"nothing to clean");
 
     let would = site.dagz(&["clean", "--dry-run"]);
-    assert_shown!(would.stdout, @"");
+    assert_shown!(would.stdout, @r#"
+    kind  name  what  of  made  state
+    postgres  cli_five_dagz_[hash]  template  cli_five  [time]  would be dropped
+    postgres  cli_five_jw00  worker jw00  cli_five  [time]  would be dropped
+    mysql  cli_five_jw00  worker jw00  cli_five  [time]  would be dropped
+    mysql  cli_five_jw_[hash]  template  cli_five  [time]  would be dropped
+    redis  [index]  worker jw00  0  [time]  would be dropped
+    amqp  cli_five_jw00  worker jw00  cli_five  [time]  would be dropped
+    cassandra  cli_five_jw00  worker jw00  cli_five  [time]  would be dropped
+    "#);
     let done = site.dagz(&["clean"]);
     assert_eq!((done.code, &*done.stderr), (Some(0), ""));
     assert_eq!(
@@ -34,7 +43,11 @@ fn what_a_live_run_uses_stays_also_where_only_the_server_knows() {
     let mut suite = site.start_ailing(&["brokers_wait"]);
     site.dagz_until(&["logs"], |ended| ended.stdout.contains("route cassandra"));
     let kept = site.dagz(&["clean"]);
-    assert_shown!(kept.stdout, @"");
+    assert_shown!(kept.stdout, @r#"
+    kind  name  what  of  made  state
+    amqp  cli_livebroker_jw00  worker jw00  cli_livebroker  [time]  kept: job j1 runs
+    cassandra  cli_livebroker_jw00  worker jw00  cli_livebroker  [time]  kept: job j1 runs
+    "#);
 
     let elsewhere = Site::new("brokerelsewhere", 17)
         .with("DAGZ_PROJECT", "cli-livebroker")

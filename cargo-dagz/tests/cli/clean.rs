@@ -142,5 +142,5 @@ fn a_server_that_is_away_is_one_line_and_keeps_nobody_from_the_others() {
         .with("REDIS_URL", "");
     let ended = nothing.dagz(&["clean"]);
     assert_eq!(ended.code, Some(0));
-    assert_shown!(ended.stderr, @"note: no server is known, so none was looked at; set `DAGZ_POSTGRES_URL`, `DAGZ_MYSQL_URL` or `DAGZ_REDIS_URL`, or say `url` under `[postgres]`, `[mysql]` or `[redis]` in `dagz.toml`");
+    assert_shown!(ended.stderr, @"note: no server is known, so none was looked at; set `DAGZ_POSTGRES_URL`, `DAGZ_MYSQL_URL`, `DAGZ_REDIS_URL`, `DAGZ_AMQP_URL` or `DAGZ_CASSANDRA_URL`, or say `url` under `[postgres]`, `[mysql]`, `[redis]`, `[amqp]` or `[cassandra]` in `dagz.toml`");
 }
