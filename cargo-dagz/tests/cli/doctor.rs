@@ -203,10 +203,18 @@ fn a_missing_runner_and_a_state_directory_that_cannot_be_have_a_remedy() {
     let site = site.with("DAGZ_STATE_DIR", file.to_str().unwrap());
     let ended = site.dagz(&["doctor"]);
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
-    let told = ["machine", "runner"].map(|about| lines(&ended.stdout, about));
+    let told = ["machine", "runner", "jobs"].map(|about| lines(&ended.stdout, about));
     let told = told.join("\n");
-    let told: Vec<_> = told.lines().filter(|line| !line.contains("disk")).collect();
-    assert_shown!(told.join("\n"), @"");
+    let told: Vec<_> = told
+        .lines()
+        .filter(|line| !line.contains(" disk  "))
+        .collect();
+    assert_shown!(told.join("\n"), @r#"
+    machine  file locks  bad  cannot be tried in [workspace]/Cargo.toml: Not a directory (os error 20)  set `DAGZ_STATE_DIR` to a folder on a local disk that can be written
+    runner  nextest  odd  missing  `cargo install --locked cargo-nextest`, or run by `cargo test` and `cargo dagz test --runner cargo`
+    runner  slots  odd  5 tests at once (.config/nextest.toml), 3 workers  tests wait for workers: raise `DAGZ_WORKERS`; `cargo dagz test --workers N` sets both
+    jobs  record  bad  reading `[workspace]/Cargo.toml/dagz/kept` failed; check its permissions, or point `DAGZ_STATE_DIR` elsewhere: Not a directory (os error 20)  make it readable, or remove the folder while no test runs
+    "#);
 }
 
 #[test]
