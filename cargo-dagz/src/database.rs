@@ -10,11 +10,11 @@ use crate::service::{Kind, Service};
 
 /// A database that a driver made for a project.
 pub(crate) enum Database {
-    Postgres(dagz_postgres::Stamped),
+    Postgres(Box<dagz_postgres::Stamped>),
     Mysql(dagz_mysql::Stamped),
-    Redis(dagz_redis::Stamped),
-    Amqp(dagz_amqp::Stamped),
-    Cassandra(dagz_cassandra::Stamped),
+    Redis(Box<dagz_redis::Stamped>),
+    Amqp(Box<dagz_amqp::Stamped>),
+    Cassandra(Box<dagz_cassandra::Stamped>),
 }
 
 /// The same of each driver's.
@@ -38,7 +38,11 @@ impl Database {
             Kind::Postgres => {
                 let config = dagz_postgres::Config::new(url)?;
                 let found = dagz_postgres::databases(&config, project).await?;
-                found.into_iter().map(Self::Postgres).collect()
+                found
+                    .into_iter()
+                    .map(Box::new)
+                    .map(Self::Postgres)
+                    .collect()
             }
             Kind::Mysql => {
                 let config = dagz_mysql::Config::new(url)?;
@@ -48,16 +52,20 @@ impl Database {
             Kind::Redis => {
                 let config = dagz_redis::Config::new(url)?;
                 let found = dagz_redis::databases(&config, project).await?;
-                found.into_iter().map(Self::Redis).collect()
+                found.into_iter().map(Box::new).map(Self::Redis).collect()
             }
             Kind::Amqp => {
                 let found = dagz_amqp::databases(&amqp(service)?, project).await?;
-                found.into_iter().map(Self::Amqp).collect()
+                found.into_iter().map(Box::new).map(Self::Amqp).collect()
             }
             Kind::Cassandra => {
                 let config = dagz_cassandra::Config::of_cluster(url)?;
                 let found = dagz_cassandra::databases(&config, project).await?;
-                found.into_iter().map(Self::Cassandra).collect()
+                found
+                    .into_iter()
+                    .map(Box::new)
+                    .map(Self::Cassandra)
+                    .collect()
             }
         })
     }

@@ -108,7 +108,15 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
         let found = "no server is known, so none was looked at";
         rows.push(Row::odd("servers", "addresses", found, service::HOW));
     }
-    rows.extend(symptoms::look(&settings)?);
+    rows.extend(symptoms::look(&settings).unwrap_or_else(|error| {
+        let remedy = "make it readable, or remove the folder while no test runs";
+        vec![Row::bad(
+            "jobs",
+            "record",
+            error.report().to_string(),
+            remedy,
+        )]
+    }));
     report(arguments, &rows);
     Ok(match rows.iter().any(|row| row.state == "bad") {
         true => ENVIRONMENT,

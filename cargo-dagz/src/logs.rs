@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use clap::Args;
 use dagz_core::{
     Worker,
-    history::{Entry, History, Job, Log, Outcome as Ended, Output, Test},
+    history::{Entry, History, Job, Kept, Log, Outcome as Ended, Output, Test},
 };
 
 use crate::{
@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
     if arguments.follow {
         follow(arguments, &job)?;
     } else {
-        show(arguments, &job)?;
+        show(arguments, &job, &Kept::all(&settings)?)?;
         if arguments.test.is_some() {
             tell_flakes(arguments, &History::of(&settings), &job)?;
         }
@@ -82,7 +82,7 @@ fn key(entry: &Entry) -> Option<Key> {
     Some((entry.pid, tag))
 }
 
-fn show(arguments: &Arguments, job: &Job) -> Outcome<()> {
+fn show(arguments: &Arguments, job: &Job, kept: &[Kept]) -> Outcome<()> {
     let mut log = job.log();
     let entries = log.read()?;
     let summary = job.summary()?;
@@ -121,7 +121,7 @@ fn show(arguments: &Arguments, job: &Job) -> Outcome<()> {
         if arguments.wants(first.worker(), Some(test)) {
             say!("{}", heading(entries, summary.is_running));
             for entry in entries {
-                say!("  {}", line(entry));
+                say!("  {}{}", line(entry), given_back(entry, job, kept));
             }
             for text in outputs
                 .texts(first)
@@ -186,6 +186,19 @@ fn tell_flakes(arguments: &Arguments, history: &History, job: &Job) -> Outcome<(
         }
     }
     Ok(())
+}
+
+/// Says of a database that was kept as a failed test left it that it is not any more.
+fn given_back(entry: &Entry, job: &Job, kept: &[Kept]) -> &'static str {
+    let is_still = kept.iter().any(|kept| {
+        Some(kept.worker()) == entry.worker()
+            && kept.job() == job.id()
+            && Some(kept.test()) == entry.test.as_deref()
+    });
+    match entry.kind.as_str() {
+        "kept" if entry.database.is_some() && !is_still => " (given back since)",
+        _ => "",
+    }
 }
 
 fn is_failure(test: &Test) -> bool {

@@ -190,6 +190,10 @@ pub(crate) fn connecting(source: &Source, error: NewSessionError) -> Error {
             ErrorKind::Settings,
             format!("the session for `{keyspace}` cannot be made as it is configured"),
         ),
+        _ if keyspace.is_empty() => (
+            ErrorKind::Unreachable,
+            format!("cannot reach Cassandra at `{shown}`: is it running?"),
+        ),
         _ => (
             ErrorKind::Unreachable,
             format!(

@@ -5,18 +5,17 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use dagz_core::{
-    ErrorKind, Settings,
+    ErrorKind, Result, Settings,
     history::{Entry, History, Job, Kept},
 };
 
 use super::Row;
-use crate::exit::Outcome;
 
 /// So many names are told at most.
 const NAMES: usize = 3;
 
 /// Looks at the last job of the workspace, if there is one, and at what is kept of failed tests.
-pub(super) fn look(settings: &Settings) -> Outcome<Vec<Row>> {
+pub(super) fn look(settings: &Settings) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for kept in Kept::all(settings)? {
         rows.push(Row::good(

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{Ended, Site, assert_shown, server};
+use crate::support::{Ended, Site, assert_shown, sql};
 
 #[track_caller]
 fn assert_clean(ended: &Ended) {
@@ -102,12 +102,12 @@ fn what_is_a_strangers_stays() {
     assert_eq!(stranger.suite(&[]), Some(101));
     // Called as if it were a worker's of ours, and without any stamp.
     let unstamped = format!("{}_jw00", site.base());
-    let _ = postgres(&format!("DROP DATABASE IF EXISTS {unstamped}"));
-    postgres(&format!("CREATE DATABASE {unstamped}")).unwrap();
+    let _ = sql(&format!("DROP DATABASE IF EXISTS {unstamped}"));
+    sql(&format!("CREATE DATABASE {unstamped}")).unwrap();
     let ours = site.dagz(&["clean"]);
     assert_clean(&ours);
     assert_shown!(ours.stdout, @"nothing to clean");
-    postgres(&format!("DROP DATABASE {unstamped}")).expect("it is there still");
+    sql(&format!("DROP DATABASE {unstamped}")).expect("it is there still");
     let theirs = stranger.dagz(&["clean"]);
     assert_clean(&theirs);
     assert_shown!(theirs.stdout, @r#"
@@ -142,23 +142,5 @@ fn a_server_that_is_away_is_one_line_and_keeps_nobody_from_the_others() {
         .with("REDIS_URL", "");
     let ended = nothing.dagz(&["clean"]);
     assert_eq!(ended.code, Some(0));
-    assert_shown!(ended.stderr, @"note: no server is known, so none was looked at; set `DAGZ_POSTGRES_URL`, `DAGZ_MYSQL_URL` or `DAGZ_REDIS_URL`, or say `url` under `[postgres]`, `[mysql]` or `[redis]` in `dagz.toml`");
-}
-
-/// Runs a statement on the Postgres server.
-fn postgres(statement: &str) -> Result<(), String> {
-    use dagz_postgres::tokio_postgres::NoTls;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .unwrap();
-    runtime.block_on(async {
-        let url = server("DATABASE_URL");
-        let (client, connection) = dagz_postgres::tokio_postgres::connect(&url, NoTls)
-            .await
-            .unwrap();
-        tokio::spawn(connection);
-        let done = client.batch_execute(statement).await;
-        done.map_err(|error| error.to_string())
-    })
+    assert_shown!(ended.stderr, @"note: no server is known, so none was looked at; set `DAGZ_POSTGRES_URL`, `DAGZ_MYSQL_URL`, `DAGZ_REDIS_URL`, `DAGZ_AMQP_URL` or `DAGZ_CASSANDRA_URL`, or say `url` under `[postgres]`, `[mysql]`, `[redis]`, `[amqp]` or `[cassandra]` in `dagz.toml`");
 }

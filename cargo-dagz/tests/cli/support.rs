@@ -2,7 +2,7 @@
 
 use std::{
     env, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::LazyLock,
     time::{Duration, Instant},
@@ -10,12 +10,18 @@ use std::{
 
 use tempfile::TempDir;
 
-/// The fixture's executable; what it depends on was built with this very test.
-static FIXTURE: LazyLock<PathBuf> = LazyLock::new(|| {
+/// The fixture's executable.
+static FIXTURE: LazyLock<PathBuf> = LazyLock::new(|| built("fixture"));
+
+/// The executable of the suite that ails.
+static AILING: LazyLock<PathBuf> = LazyLock::new(|| built("ailing"));
+
+/// The executable of a suite of this package; what it depends on was built with this very test.
+fn built(suite: &str) -> PathBuf {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["test", "--offline", "--quiet", "--no-run"])
-        .args(["--message-format", "json", "--test", "fixture"])
+        .args(["--message-format", "json", "--test", suite])
         .args(["--package", "cargo-dagz"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
@@ -25,17 +31,17 @@ static FIXTURE: LazyLock<PathBuf> = LazyLock::new(|| {
     let stdout = String::from_utf8_lossy(&output.stdout);
     let executable = stdout.lines().find_map(|line| {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
-        let is_it = message["target"]["name"] == "fixture";
+        let is_it = message["target"]["name"] == suite;
         let path = message["executable"].as_str().filter(|_| is_it)?;
         Some(PathBuf::from(path))
     });
     executable.expect("cargo names what it built")
-});
+}
 
 /// The address of a server of `cargo xtask services`.
 pub(crate) fn server(variable: &str) -> String {
     env::var(variable).unwrap_or_else(|_| {
-        panic!("`{variable}` is not set: start the servers by `cargo xtask services up postgres mariadb redis`")
+        panic!("`{variable}` is not set: start the servers by `cargo xtask services up`")
     })
 }
 
@@ -88,6 +94,20 @@ impl Site {
         self
     }
 
+    /// The same workspace, whose command knows RabbitMQ and Cassandra, too.
+    #[must_use]
+    pub(crate) fn with_brokers(self) -> Self {
+        let site = self
+            .with("DAGZ_AMQP_URL", server("DAGZ_TEST_AMQP_URL"))
+            .with(
+                "DAGZ_AMQP_MANAGEMENT_URL",
+                server("DAGZ_TEST_AMQP_MANAGEMENT_URL"),
+            )
+            .with("DAGZ_CASSANDRA_URL", server("DAGZ_TEST_CASSANDRA_URL"));
+        site.dagz(&["clean"]);
+        site
+    }
+
     /// A file in the workspace, whether it is there or not.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
@@ -105,7 +125,9 @@ impl Site {
             let is_ours = ["DAGZ", "NEXTEST", "RUST_TEST_THREADS", "CARGO_MANIFEST_DIR"]
                 .iter()
                 .any(|own| name.starts_with(own));
-            if is_ours {
+            // Nor are the servers of whoever runs it.
+            let is_usual = name.ends_with("_URL") && name != "DATABASE_URL";
+            if is_ours || is_usual {
                 command.env_remove(name);
             }
         }
@@ -116,6 +138,12 @@ impl Site {
             .env("DAGZ_PROJECT", format!("cli-{}", self.name))
             .env("DAGZ_TEST_MYSQL_URL", server("DAGZ_TEST_MYSQL_URL"))
             .env("DAGZ_TEST_REDIS_URL", server("DAGZ_TEST_REDIS_URL"))
+            .env("DAGZ_TEST_AMQP_URL", server("DAGZ_TEST_AMQP_URL"))
+            .env(
+                "DAGZ_TEST_AMQP_MANAGEMENT_URL",
+                server("DAGZ_TEST_AMQP_MANAGEMENT_URL"),
+            )
+            .env("DAGZ_TEST_CASSANDRA_URL", server("DAGZ_TEST_CASSANDRA_URL"))
             .env("DAGZ_POSTGRES_URL", server("DATABASE_URL"))
             .env("DAGZ_MYSQL_URL", server("DAGZ_TEST_MYSQL_URL"))
             .env("DAGZ_REDIS_URL", server("DAGZ_TEST_REDIS_URL"))
@@ -131,7 +159,21 @@ impl Site {
 
     /// Starts the suite with these words for libtest, one test after the other.
     pub(crate) fn start(&self, words: &[&str]) -> Child {
-        let program = FIXTURE.to_str().expect("a path of ours is text");
+        self.start_of(&FIXTURE, words)
+    }
+
+    /// The same, of the suite that ails.
+    pub(crate) fn start_ailing(&self, words: &[&str]) -> Child {
+        self.start_of(&AILING, words)
+    }
+
+    /// Runs the suite that ails to its end.
+    pub(crate) fn ailing(&self, words: &[&str]) -> Option<i32> {
+        self.start_ailing(words).wait().unwrap().code()
+    }
+
+    fn start_of(&self, program: &Path, words: &[&str]) -> Child {
+        let program = program.to_str().expect("a path of ours is text");
         let mut command = self.command(program);
         command.args(["--test-threads", "1"]).args(words);
         command
@@ -248,6 +290,24 @@ impl Drop for Site {
     fn drop(&mut self) {
         self.dagz(&["clean"]);
     }
+}
+
+/// Runs a statement on the Postgres server.
+pub(crate) fn sql(statement: &str) -> Result<(), String> {
+    use dagz_postgres::tokio_postgres::NoTls;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let url = server("DATABASE_URL");
+        let (client, connection) = dagz_postgres::tokio_postgres::connect(&url, NoTls)
+            .await
+            .unwrap();
+        tokio::spawn(connection);
+        let done = client.batch_execute(statement).await;
+        done.map_err(|error| error.to_string())
+    })
 }
 
 /// Compares `text` with a snapshot, without what differs from run to run.

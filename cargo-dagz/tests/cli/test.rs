@@ -55,6 +55,19 @@ fn nextest_runs_the_suite_as_one_job() {
 }
 
 #[test]
+fn failed_state_is_kept_on_request() {
+    let site = Site::new("keepflag", 13).with("PATH", path());
+    let words = [&["test", "--keep-failed", "b_panics"], &FIXTURE[..]].concat();
+    let run = site.dagz_here(&words);
+    assert_eq!(run.code, Some(100), "{}", run.stderr);
+    let logs = site.dagz(&["logs", "--failed"]).stdout;
+    assert!(
+        logs.contains("kept postgres cli_keepflag_jw00: psql "),
+        "{logs}"
+    );
+}
+
+#[test]
 fn cargo_runs_the_suite_as_one_job() {
     let site = Site::new("cargo", 12);
     let words = [&["test", "--runner", "cargo"], &FIXTURE[..]].concat();

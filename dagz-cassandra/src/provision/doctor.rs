@@ -54,6 +54,9 @@ pub async fn doctor(config: &Config, checkup: &mut Checkup) {
     let tried = try_rights(&session, source, checkup).await;
     checkup.tried("rights", tried);
     time_outs(&session, checkup).await;
+    if let Some((used, most)) = connections(&session).await {
+        checkup.connections(used, most, "`native_transport_max_concurrent_connections`");
+    }
 }
 
 async fn try_rights(session: &Session, source: &Source, checkup: &Checkup) -> Result<&'static str> {
@@ -111,6 +114,15 @@ async fn time_outs(session: &Session, checkup: &mut Checkup) {
             ),
         );
     }
+}
+
+/// How many connections there are, and how many there may be, where the server has a limit and tells it.
+async fn connections(session: &Session) -> Option<(i64, i64)> {
+    let query = "SELECT value FROM system_views.settings WHERE name = 'native_transport_max_concurrent_connections'";
+    let most = one(session, query).await.ok()??.parse().ok()?;
+    let counted = ask(session, "SELECT count(*) FROM system_views.clients").await;
+    let counted: Vec<(i64,)> = counted.and_then(rows).ok()?;
+    (most >= 0).then_some((counted.first()?.0, most))
 }
 
 /// A time-out of the server's configuration, whatever its version calls it.

@@ -99,21 +99,20 @@ impl Checkup {
     /// Notes that `what` failed; dagz's errors begin with what is wrong and what to do, and end with the server's
     /// own words.
     pub fn failed(&mut self, what: &'static str, error: &Error) {
-        let remedy = error.to_string();
-        let found = match std::error::Error::source(error) {
-            Some(_) => error
-                .report()
-                .to_string()
-                .split_off(remedy.len())
-                .trim_start_matches(": ")
-                .to_owned(),
-            None => format!("{:?}", error.kind()).to_lowercase(),
+        // The innermost is the server's, or the system's.
+        let mut innermost = std::error::Error::source(error);
+        while let Some(within) = innermost.and_then(std::error::Error::source) {
+            innermost = Some(within);
+        }
+        let found = match innermost {
+            Some(cause) => cause.to_string(),
+            None => error.kind().word().replace('-', " "),
         };
-        self.bad(what, found, remedy);
+        self.bad(what, found, error.to_string());
     }
 
     /// Notes whether the server lets in what a run needs beside the `used` connections that are open now; `most` is
-    /// its limit, which `setting` raises.
+    /// its limit, and `setting` what is to be raised to a number.
     pub fn connections(&mut self, used: i64, most: i64, setting: &str) {
         let needed = i64::from(self.workers).saturating_mul(i64::from(self.connections));
         let found = format!(
@@ -177,6 +176,7 @@ mod tests {
     fn an_error_is_taken_apart_into_what_to_do_and_what_was_said() {
         let mut checkup = Checkup::new("p", 1, 1);
         let cause = std::io::Error::other("connection refused");
+        let cause = Error::new(ErrorKind::Io, "opening failed").with_source(cause);
         let error = Error::new(ErrorKind::Unreachable, "cannot reach it: is it running?");
         checkup.failed("reachable", &error.with_source(cause));
         checkup.failed("reachable", &Error::new(ErrorKind::Unsupported, "too old"));

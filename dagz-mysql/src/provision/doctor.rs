@@ -40,7 +40,7 @@ pub async fn doctor(config: &Config, checkup: &mut Checkup) {
     let tried = try_rights(&mut admin, checkup, &base).await;
     checkup.tried("rights", tried);
     match connections(&mut admin).await {
-        Ok((used, most)) => checkup.connections(used, most, "`max_connections`"),
+        Ok((used, most, setting)) => checkup.connections(used, most, setting),
         Err(error) => checkup.failed("connections", &error),
     }
 }
@@ -54,8 +54,8 @@ async fn try_rights(admin: &mut Admin<'_>, checkup: &Checkup, base: &str) -> Res
     Ok("may create and drop databases")
 }
 
-/// How many connections there are beside this one, and how many there may be for dagz's user.
-async fn connections(admin: &mut Admin<'_>) -> Result<(i64, i64)> {
+/// How many connections there are beside this one, how many there may be for dagz's user, and by which setting.
+async fn connections(admin: &mut Admin<'_>) -> Result<(i64, i64, &'static str)> {
     let asked = async {
         let limits: Option<(i64, i64)> = admin
             .conn
@@ -76,7 +76,7 @@ async fn connections(admin: &mut Admin<'_>) -> Result<(i64, i64)> {
     let (most, own) = limits.unwrap_or_default();
     let used = used.map_or(0, |(_, used)| used - 1);
     Ok(match own {
-        own if own > 0 => (used, most.min(own)),
-        _ => (used, most),
+        own if own > 0 && own < most => (used, own, "`max_user_connections`"),
+        _ => (used, most, "`max_connections`"),
     })
 }

@@ -9,6 +9,7 @@ use crate::{
     Config,
     driver::{NAME_LIMIT, SYSTEM_DATABASES},
     server::Server,
+    sql,
 };
 
 /// Looks whether a run of `checkup` will find what it needs on the server of `config`.
@@ -31,7 +32,7 @@ pub async fn doctor(config: &Config, checkup: &mut Checkup) {
     let tried = try_rights(&admin, checkup, base).await;
     checkup.tried("rights", tried);
     match connections(&admin).await {
-        Ok((used, most)) => checkup.connections(used, most, "`max_connections`"),
+        Ok((used, most, setting)) => checkup.connections(used, most, &setting),
         Err(error) => checkup.failed("connections", &error),
     }
 }
@@ -54,8 +55,8 @@ async fn try_rights(admin: &Admin<'_>, checkup: &Checkup, base: &str) -> Result<
     Ok("may create and drop databases")
 }
 
-/// How many connections there are beside this one, and how many there may be for dagz's user.
-async fn connections(admin: &Admin<'_>) -> Result<(i64, i64)> {
+/// How many connections there are beside this one, how many there may be for dagz's user, and by which setting.
+async fn connections(admin: &Admin<'_>) -> Result<(i64, i64, String)> {
     let row = admin
         .client()
         .query_one(
@@ -72,7 +73,10 @@ async fn connections(admin: &Admin<'_>) -> Result<(i64, i64)> {
     let (used, most, own_limit, own): (i64, i64, i64, i64) =
         (row.get(0), row.get(1), row.get(2), row.get(3));
     Ok(match own_limit {
-        limit if limit >= 0 && limit - own < most - used => (own, limit),
-        _ => (used, most),
+        limit if limit >= 0 && limit - own < most - used => {
+            let user = sql::identifier(&admin.server().user());
+            (own, limit, format!("`ALTER ROLE {user} CONNECTION LIMIT`"))
+        }
+        _ => (used, most, "`max_connections`".to_owned()),
     })
 }
