@@ -19,8 +19,7 @@ use super::{
 use crate::{Driver, Prepare, driver, error};
 
 /// The call, and the types of what it takes.
-const CALL: &str =
-    "SELECT * FROM dagz_baseline.reset($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+const CALL: &str = "SELECT dagz_baseline.reset($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 const TYPES: [Type; 11] = [
     Type::OID,
     Type::TEXT,
@@ -63,9 +62,10 @@ struct Compared {
     seen: String,
 }
 
-/// The answer of a call.
+/// The answer of a call; the default where there was nothing to undo, and nothing to tell.
+#[derive(Default)]
 struct Answer {
-    outcome: String,
+    outcome: Option<String>,
     detail: Option<String>,
     stamp: Option<String>,
     found: Vec<u32>,
@@ -75,15 +75,26 @@ struct Answer {
 
 impl Answer {
     fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        let fields: Option<Vec<Option<String>>> = row.try_get(0)?;
+        let mut fields = fields.unwrap_or_default().into_iter();
+        let mut next = || fields.next().flatten();
         Ok(Self {
-            outcome: row.try_get(0)?,
-            detail: row.try_get(1)?,
-            stamp: row.try_get(2)?,
-            found: row.try_get::<_, Option<_>>(3)?.unwrap_or_default(),
-            sessions: row.try_get(4)?,
-            is_stale: row.try_get::<_, Option<_>>(5)?.unwrap_or(true),
+            outcome: next(),
+            detail: next(),
+            stamp: next(),
+            found: next().map(|text| numbers(&text)).unwrap_or_default(),
+            sessions: next().map(|text| numbers(&text)),
+            is_stale: next().is_some_and(|text| text == "true"),
         })
     }
+}
+
+/// The numbers of an array as Postgres writes it.
+fn numbers<T: std::str::FromStr>(text: &str) -> Vec<T> {
+    text.trim_matches(['{', '}'])
+        .split(',')
+        .filter_map(|number| number.parse().ok())
+        .collect()
 }
 
 impl Keeper {
@@ -176,18 +187,22 @@ impl Keeper {
                     return Err(failure(error, |error| repair::failed(database, error)));
                 }
             };
-            if answer.outcome == "locked" {
+            let Some(outcome) = answer.outcome.as_deref() else {
+                self.is_locked = true;
+                return Ok(Outcome::Clean);
+            };
+            if outcome == "locked" {
                 self.take_lock(database).await?;
                 continue;
             }
             self.is_locked = true;
-            if answer.outcome != "gone" {
+            if outcome != "gone" {
                 self.check_stamp(target, answer.stamp.as_ref())?;
             }
             if let Some(sessions) = answer.sessions {
                 quick.spared = sessions;
             }
-            match answer.outcome.as_str() {
+            match outcome {
                 "clean" | "repaired" => return Ok(Outcome::Clean),
                 "leftovers" => sessions::end(&self.client, target, config.leak_patience).await?,
                 "stamp" => {
@@ -321,7 +336,9 @@ impl Keeper {
             None if answer.is_stale => quick.moved(client).await?,
             None => Vec::new(),
         };
-        if !moved.is_empty() && matches!(answer.outcome.as_str(), "clean" | "repaired") {
+        if !moved.is_empty()
+            && matches!(answer.outcome.as_deref(), None | Some("clean" | "repaired"))
+        {
             client.batch_execute(&quick.set_back(&moved)).await?;
         }
         quick.settings = None;
