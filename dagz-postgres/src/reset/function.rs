@@ -6,7 +6,7 @@
 //! began, so a transaction that is not open any more when sessions are listed is in the log.
 //!
 //! Where there is nothing to undo, and nothing to tell, it answers NULL: making a row of it would take a
-//! tenth of the time. Else what [`Answer`](super::quick) reads.
+//! tenth of the time. Else it answers what `reset/answer.rs` reads.
 //!
 //! It deletes nothing before it compared the database's stamp with the expected one.
 

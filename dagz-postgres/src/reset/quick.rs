@@ -7,9 +7,10 @@
 
 use dagz_core::{Result, Target, driver::Failure};
 use futures_util::future::{join, join3};
-use tokio_postgres::{Client, Row, Statement, error::SqlState, types::Type};
+use tokio_postgres::{Client, Row, Statement, error::SqlState};
 
 use super::{
+    answer::{Answer, CALL, TYPES},
     failure,
     function::PRESENT,
     keeper::{Keeper, Outcome, ROUNDS, owner_behind, shape},
@@ -17,22 +18,6 @@ use super::{
     repair, sessions,
 };
 use crate::{Driver, Prepare, driver, error};
-
-/// The call, and the types of what it takes.
-const CALL: &str = "SELECT dagz_baseline.reset($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-const TYPES: [Type; 11] = [
-    Type::OID,
-    Type::TEXT,
-    Type::TEXT,
-    Type::BOOL,
-    Type::BOOL,
-    Type::TEXT,
-    Type::OID_ARRAY,
-    Type::OID_ARRAY,
-    Type::TEXT,
-    Type::INT4_ARRAY,
-    Type::BOOL,
-];
 
 /// What a process knows about resetting one database to one start state by the log.
 pub(super) struct Quick {
@@ -60,41 +45,6 @@ struct Statements {
 struct Compared {
     moved: Vec<u32>,
     seen: String,
-}
-
-/// The answer of a call; the default where there was nothing to undo, and nothing to tell.
-#[derive(Default)]
-struct Answer {
-    outcome: Option<String>,
-    detail: Option<String>,
-    stamp: Option<String>,
-    found: Vec<u32>,
-    sessions: Option<Vec<i32>>,
-    is_stale: bool,
-}
-
-impl Answer {
-    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        let fields: Option<Vec<Option<String>>> = row.try_get(0)?;
-        let mut fields = fields.unwrap_or_default().into_iter();
-        let mut next = || fields.next().flatten();
-        Ok(Self {
-            outcome: next(),
-            detail: next(),
-            stamp: next(),
-            found: next().map(|text| numbers(&text)).unwrap_or_default(),
-            sessions: next().map(|text| numbers(&text)),
-            is_stale: next().is_some_and(|text| text == "true"),
-        })
-    }
-}
-
-/// The numbers of an array as Postgres writes it.
-fn numbers<T: std::str::FromStr>(text: &str) -> Vec<T> {
-    text.trim_matches(['{', '}'])
-        .split(',')
-        .filter_map(|number| number.parse().ok())
-        .collect()
 }
 
 impl Keeper {
