@@ -2,18 +2,20 @@
 //!
 //! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
 //! process. As a superuser it resets by a log of writes (`reset/log.rs`), which one call reads and
-//! undoes (`reset/quick.rs`, `reset/function.rs`). Elsewhere it looks. Its probe (`reset/probe.rs`, written from `reset/catalog.rs`) finds what differs in one
-//! round trip, which also takes the lock (`reset/lock.rs`); `reset/repair.rs` undoes it in a second
-//! one; `reset/sessions.rs` ends what earlier tests left
-//! running; `reset/baseline.rs` records the start state when the database is made. Where a repair
+//! undoes (`reset/quick.rs`, `reset/function.rs`, `reset/answer.rs`). Elsewhere it looks
+//! (`reset/looking.rs`). Its probe (`reset/probe.rs`, written from `reset/catalog.rs`) finds what
+//! differs in one round trip, which also takes the lock (`reset/lock.rs`); `reset/repair.rs` undoes it
+//! in a second one; `reset/sessions.rs` ends what earlier tests left running; `reset/baseline.rs` records the start state when the database is made. Where a repair
 //! cannot be exact, as after a change of the schema, the database is made anew by `provision`.
 
+mod answer;
 mod baseline;
 mod catalog;
 mod function;
 mod keeper;
 mod lock;
 mod log;
+mod looking;
 mod probe;
 mod quick;
 mod repair;

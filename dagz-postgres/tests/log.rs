@@ -288,6 +288,11 @@ fn a_sequence_that_a_session_moves_after_the_release_is_detected() {
             async |site: &Site| {
                 site.init().await;
                 let client = site.connect_as("app").await;
+                let version = rows(&client, "SHOW server_version_num").await;
+                if is_blind && version[0].as_str() < "150000" {
+                    // That does not count its sessions in time, so each reset compares: nothing to be blind to.
+                    return;
+                }
                 site.driver.release(&site.target).await;
                 // Until the comparison in the background is done; one that is not would be no help.
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;

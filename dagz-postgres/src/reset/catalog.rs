@@ -126,6 +126,10 @@ pub(super) struct Catalog {
     pub(super) sequences: Vec<Sequence>,
     /// Whether event triggers note changes of the schema.
     pub(super) is_watched: bool,
+    /// Whether the role is a superuser.
+    pub(super) is_superuser: bool,
+    /// Whether triggers or rules of the user's fire even on a replica.
+    pub(super) has_always_triggers: bool,
     /// Whether writes are noted, and the role may see all that a reset by the log relies on.
     pub(super) is_logged: bool,
     /// Whether the role may switch triggers and foreign keys off for a transaction.
@@ -219,6 +223,8 @@ impl Catalog {
             may_replicate,
             has_prepared: is_true(facts, 4),
             is_watched: is_true(state, 0),
+            is_superuser: is_true(facts, 5),
+            has_always_triggers: is_true(state, 2),
             is_logged: is_true(state, 4) && is_true(facts, 5),
             large_objects: number(state, 1)?,
             has_side_effects: is_true(state, if may_replicate { 2 } else { 3 }),

@@ -5,6 +5,9 @@
 //! else is here, then the log. Each statement of the function sees what was committed when *it*
 //! began, so a transaction that is not open any more when sessions are listed is in the log.
 //!
+//! Where there is nothing to undo, and nothing to tell, it answers NULL: making a row of it would take a
+//! tenth of the time. Else it answers what `reset/answer.rs` reads.
+//!
 //! It deletes nothing before it compared the database's stamp with the expected one.
 
 use super::{
@@ -15,12 +18,12 @@ use super::{
 };
 
 /// Who else is in the database `this`, and what they did last: `pids`, `is_open` for a transaction
-/// of theirs, and `seen`, which differs as soon as one of them does anything, comes or goes. The
+/// of theirs, and `now_seen`, which differs as soon as one of them does anything, comes or goes. The
 /// number of sessions there ever were tells of those that came and went; it is not up to date
 /// before Postgres 15.
 pub(super) const PRESENT: &str = "
-SELECT array_agg(p.pid) AS pids, coalesce(bool_or(p.is_open), false) AS is_open,
-       concat(string_agg(p.pid::text || p.since::text, ' '), '/', pg_stat_get_db_sessions(this)) AS seen
+SELECT coalesce(array_agg(p.pid), '{}') AS pids, coalesce(bool_or(p.is_open), false) AS is_open,
+       concat(string_agg(p.pid::text || p.since::text, ' '), '/', pg_stat_get_db_sessions(this)) AS now_seen
 FROM (SELECT pg_stat_get_backend_pid(b) AS pid, pg_stat_get_backend_xact_start(b) IS NOT NULL AS is_open,
              pg_stat_get_backend_activity_start(b) AS since
       FROM pg_stat_get_backend_idset() b WHERE pg_stat_get_backend_dbid(b) = this OFFSET 0) p
@@ -41,7 +44,6 @@ pub(super) fn text(log: &WriteLog, has_unnoted: bool) -> String {
     let leftover = log
         .unless_blind("sessions", &sessions::is_leftover("a", "tag"), "false")
         .to_owned();
-    let present = PRESENT.replacen("AS seen", "AS seen INTO pids, is_open, now_seen", 1);
     let prepared = log.unless_blind(
         "prepared",
         "EXISTS (SELECT FROM pg_prepared_xact() p WHERE p.dbid = this)",
@@ -75,113 +77,93 @@ pub(super) fn text(log: &WriteLog, has_unnoted: bool) -> String {
     } else {
         ""
     };
-    let stale = log.unless_blind(
-        "stale",
-        "seen IS NULL OR seen IS DISTINCT FROM now_seen",
-        "false",
-    );
+    let stale = log.unless_blind("stale", "seen IS DISTINCT FROM p.now_seen", "false");
     format!(
         "CREATE FUNCTION dagz_baseline.reset(
     this oid, expected text, tag text, is_locked boolean, has_prepared boolean, goal text, kept oid[],
-    moved oid[], seen text, spared integer[], is_forced boolean,
-    OUT outcome text, OUT detail text, OUT stamp text, OUT big oid[], OUT sessions integer[], OUT is_stale boolean
-) LANGUAGE plpgsql AS $dagz$
+    moved oid[], seen text, spared integer[], is_forced boolean
+) RETURNS text[] LANGUAGE plpgsql AS $dagz$
 DECLARE
     is_baseline boolean := goal = 'baseline';
-    pids integer[]; is_open boolean; now_seen text; is_left boolean := false;
-    state record;
-    unnoted oid[] := '{{}}'; written oid[]; cleared oid[];
-    calls text[]; large oid[]; is_seeded boolean;
+    pids integer[]; is_open boolean; is_stale boolean; is_left boolean := false; sessions integer[];
+    stamp text; has_drifted boolean; is_elsewhere boolean; large_objects bigint; has_objects boolean; is_written boolean;
+    unnoted oid[] := '{{}}'; cleared oid[];
+    calls text[]; large oid[]; is_seeded boolean; detail text;
 BEGIN
     IF NOT is_locked AND NOT pg_try_advisory_lock({class}, {object}) THEN
-        outcome := 'locked';
-        RETURN;
+        RETURN ARRAY['locked'];
     END IF;
-    {present};
-    is_stale := {stale};
-    IF is_open OR NOT coalesce(pids, '{{}}') <@ spared THEN
+    SELECT p.pids, p.is_open, {stale} INTO pids, is_open, is_stale FROM ({PRESENT}) p;
+    IF has_prepared THEN
+        is_left := {prepared};
+    END IF;
+    SELECT d.description, {noted} OR {event_triggers} OR {settings}, {goal}, s.large_objects, {objects},
+           EXISTS (SELECT FROM dagz_baseline.writes)
+    INTO stamp, has_drifted, is_elsewhere, large_objects, has_objects, is_written
+    FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s
+    LEFT JOIN pg_shdescription d ON d.objoid = this AND d.classoid = 1262;
+    {unnoted}
+    IF NOT (is_open OR is_left OR is_stale OR has_drifted OR is_elsewhere OR has_objects OR is_written)
+       AND stamp = expected AND pids <@ spared AND moved = '{{}}' AND unnoted = '{{}}' THEN
+        RETURN NULL;
+    END IF;
+
+    IF NOT is_left AND (is_open OR NOT pids <@ spared) THEN
         SELECT coalesce(bool_or({leftover}), false),
                array_agg(a.pid) FILTER (WHERE NOT starts_with(a.application_name || ' ', tag || ' '))
         INTO is_left, sessions FROM pg_stat_get_activity(NULL) a WHERE a.datid = this;
     END IF;
-    IF has_prepared AND NOT is_left THEN
-        is_left := {prepared};
-    END IF;
-    SELECT d.description, {noted} OR {event_triggers} OR {settings} AS has_drifted, {goal} AS is_elsewhere,
-           s.large_objects, {objects} AS has_objects, EXISTS (SELECT FROM dagz_baseline.writes) AS is_written
-    INTO state
-    FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s
-    LEFT JOIN pg_shdescription d ON d.objoid = this AND d.classoid = 1262;
-    IF NOT FOUND THEN
-        outcome := 'gone';
-        RETURN;
-    END IF;
-    stamp := state.description;
-    IF stamp IS DISTINCT FROM expected THEN
-        outcome := 'stamp';
-        RETURN;
-    END IF;
-    IF is_left THEN
-        outcome := 'leftovers';
-        RETURN;
-    END IF;
-    IF state.has_drifted THEN
-        outcome := 'rebuild';
+    IF has_drifted IS NULL THEN
+        RETURN ARRAY['gone'];
+    ELSIF stamp IS DISTINCT FROM expected THEN
+        RETURN ARRAY['stamp', NULL, stamp];
+    ELSIF is_left THEN
+        RETURN ARRAY['leftovers', NULL, stamp, NULL, sessions::text];
+    ELSIF has_drifted THEN
         SELECT 'schema changed: ' || coalesce(
             (SELECT concat_ws(' ', n.command, n.object) FROM dagz_baseline.drift n LIMIT 1),
             CASE WHEN s.event_triggers <> {EVENT_TRIGGER_STATE} THEN 'the event triggers differ' END,
             CASE WHEN {settings_state} THEN 'ALTER DATABASE … SET' END, 'the event triggers were changed')
         INTO detail FROM dagz_baseline.state s;
-        RETURN;
+        RETURN ARRAY['rebuild', detail, stamp];
+    ELSIF is_elsewhere THEN
+        RETURN ARRAY['unknown', NULL, stamp, NULL, sessions::text];
     END IF;
-    IF state.is_elsewhere THEN
-        outcome := 'unknown';
-        RETURN;
-    END IF;
-    IF state.has_objects THEN
-        IF state.large_objects > 0 THEN
-            outcome := 'rebuild';
-            detail := 'large objects were changed';
-            RETURN;
+    IF has_objects THEN
+        IF large_objects > 0 THEN
+            RETURN ARRAY['rebuild', 'large objects were changed', stamp];
         END IF;
         PERFORM lo_unlink(o.oid) FROM pg_largeobject_metadata o;
     END IF;
-    {unnoted}
-    IF NOT state.is_written AND moved = '{{}}' AND unnoted = '{{}}' THEN
-        outcome := 'clean';
-        RETURN;
+    IF NOT is_written AND moved = '{{}}' AND unnoted = '{{}}' THEN
+        RETURN ARRAY['clean', NULL, stamp, NULL, sessions::text, is_stale::text];
     END IF;
 
     -- What is taken out of the log here is what is dealt with: an entry that comes later stays.
     IF pg_relation_size('dagz_baseline.writes') > {LARGE_LOG} THEN
         LOCK TABLE dagz_baseline.writes IN ACCESS EXCLUSIVE MODE;
-        SELECT array_agg(DISTINCT w.relation) INTO written FROM dagz_baseline.writes w;
+        SELECT array_agg(DISTINCT w.relation) INTO unnoted FROM (SELECT relation FROM dagz_baseline.writes UNION ALL SELECT unnest(unnoted)) w;
         TRUNCATE dagz_baseline.writes;
-    ELSE
-        WITH taken AS (DELETE FROM dagz_baseline.writes w RETURNING w.relation)
-        SELECT array_agg(DISTINCT t.relation) INTO written FROM taken t;
     END IF;
-    SELECT array_agg(DISTINCT c.tbl),
-           array_agg(DISTINCT 'dagz_baseline.' || CASE WHEN is_baseline AND c.is_seeded THEN 'restore_' ELSE 'clear_' END || c.tbl || '()'),
-           array_agg(DISTINCT c.tbl) FILTER (WHERE NOT (is_baseline AND c.is_seeded) AND pg_relation_size(c.tbl) >= {LARGE}),
-           coalesce(bool_or(is_baseline AND c.is_seeded), false)
+    WITH taken AS (DELETE FROM dagz_baseline.writes w RETURNING w.relation),
+         written AS (SELECT relation FROM taken UNION SELECT unnest(unnoted))
+    SELECT array_agg(t.tbl),
+           array_agg('dagz_baseline.' || CASE WHEN t.is_seeded THEN 'restore_' ELSE 'clear_' END || t.tbl || '()'),
+           array_agg(t.tbl) FILTER (WHERE NOT t.is_seeded AND pg_relation_size(t.tbl) >= {LARGE}),
+           coalesce(bool_or(t.is_seeded), false)
     INTO cleared, calls, large, is_seeded
-    FROM dagz_baseline.covers c WHERE c.relation = ANY (written || unnoted) AND c.tbl <> ALL (kept);
+    FROM (SELECT DISTINCT c.tbl, is_baseline AND c.is_seeded AS is_seeded
+          FROM written w JOIN dagz_baseline.covers c USING (relation) WHERE c.tbl <> ALL (kept)) t;
     IF large IS NOT NULL AND NOT is_forced THEN
-        INSERT INTO dagz_baseline.writes SELECT unnest(written);
-        outcome := 'large';
-        big := large;
-        RETURN;
+        -- Each table covers itself.
+        INSERT INTO dagz_baseline.writes SELECT unnest(cleared);
+        RETURN ARRAY['large', NULL, stamp, large::text, sessions::text];
     END IF;
     FOR place IN 1..coalesce(cardinality(calls), 0) BY {AT_ONCE} LOOP
         EXECUTE 'SELECT ' || array_to_string(calls[place:place + {AT_ONCE} - 1], ', ');
     END LOOP;
     PERFORM setval(q.oid, CASE WHEN is_baseline THEN q.last_value ELSE q.start END, is_baseline AND q.is_called)
-    FROM dagz_baseline.sequences q WHERE q.owner = ANY (cleared);
-    IF moved <> '{{}}' THEN
-        PERFORM setval(q.oid, CASE WHEN is_baseline THEN q.last_value ELSE q.start END, is_baseline AND q.is_called)
-        FROM dagz_baseline.sequences q WHERE q.oid = ANY (moved);
-    END IF;
+    FROM dagz_baseline.sequences q WHERE q.owner = ANY (cleared) OR q.oid = ANY (moved);
     IF is_seeded THEN
         -- After the mark no row is newer; so it may not pass a transaction that is older than this
         -- one and that writes, or wrote since the log was read.
@@ -193,7 +175,7 @@ BEGIN
             UPDATE dagz_baseline.state SET mark = pg_current_xact_id();
         END IF;
     END IF;
-    outcome := 'repaired';
+    RETURN ARRAY['repaired', NULL, stamp, NULL, sessions::text, is_stale::text];
 END $dagz$;"
     )
 }

@@ -7,9 +7,10 @@
 
 use dagz_core::{Result, Target, driver::Failure};
 use futures_util::future::{join, join3};
-use tokio_postgres::{Client, Row, Statement, error::SqlState, types::Type};
+use tokio_postgres::{Client, Row, Statement, error::SqlState};
 
 use super::{
+    answer::{Answer, CALL, TYPES},
     failure,
     function::PRESENT,
     keeper::{Keeper, Outcome, ROUNDS, owner_behind, shape},
@@ -17,23 +18,6 @@ use super::{
     repair, sessions,
 };
 use crate::{Driver, Prepare, driver, error};
-
-/// The call, and the types of what it takes.
-const CALL: &str =
-    "SELECT * FROM dagz_baseline.reset($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-const TYPES: [Type; 11] = [
-    Type::OID,
-    Type::TEXT,
-    Type::TEXT,
-    Type::BOOL,
-    Type::BOOL,
-    Type::TEXT,
-    Type::OID_ARRAY,
-    Type::OID_ARRAY,
-    Type::TEXT,
-    Type::INT4_ARRAY,
-    Type::BOOL,
-];
 
 /// What a process knows about resetting one database to one start state by the log.
 pub(super) struct Quick {
@@ -61,29 +45,6 @@ struct Statements {
 struct Compared {
     moved: Vec<u32>,
     seen: String,
-}
-
-/// The answer of a call.
-struct Answer {
-    outcome: String,
-    detail: Option<String>,
-    stamp: Option<String>,
-    found: Vec<u32>,
-    sessions: Option<Vec<i32>>,
-    is_stale: bool,
-}
-
-impl Answer {
-    fn read(row: &Row) -> Result<Self, tokio_postgres::Error> {
-        Ok(Self {
-            outcome: row.try_get(0)?,
-            detail: row.try_get(1)?,
-            stamp: row.try_get(2)?,
-            found: row.try_get::<_, Option<_>>(3)?.unwrap_or_default(),
-            sessions: row.try_get(4)?,
-            is_stale: row.try_get::<_, Option<_>>(5)?.unwrap_or(true),
-        })
-    }
 }
 
 impl Keeper {
@@ -176,18 +137,22 @@ impl Keeper {
                     return Err(failure(error, |error| repair::failed(database, error)));
                 }
             };
-            if answer.outcome == "locked" {
+            let Some(outcome) = answer.outcome.as_deref() else {
+                self.is_locked = true;
+                return Ok(Outcome::Clean);
+            };
+            if outcome == "locked" {
                 self.take_lock(database).await?;
                 continue;
             }
             self.is_locked = true;
-            if answer.outcome != "gone" {
+            if outcome != "gone" {
                 self.check_stamp(target, answer.stamp.as_ref())?;
             }
             if let Some(sessions) = answer.sessions {
                 quick.spared = sessions;
             }
-            match answer.outcome.as_str() {
+            match outcome {
                 "clean" | "repaired" => return Ok(Outcome::Clean),
                 "leftovers" => sessions::end(&self.client, target, config.leak_patience).await?,
                 "stamp" => {
@@ -321,7 +286,9 @@ impl Keeper {
             None if answer.is_stale => quick.moved(client).await?,
             None => Vec::new(),
         };
-        if !moved.is_empty() && matches!(answer.outcome.as_str(), "clean" | "repaired") {
+        if !moved.is_empty()
+            && matches!(answer.outcome.as_deref(), None | Some("clean" | "repaired"))
+        {
             client.batch_execute(&quick.set_back(&moved)).await?;
         }
         quick.settings = None;

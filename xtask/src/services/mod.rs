@@ -139,10 +139,13 @@ pub(crate) fn all() -> &'static [&'static dyn Service] {
     ]
 }
 
-/// Second versions of some of them, for the compatibility table.
+/// Other versions of some of them, for the compatibility table.
 pub(crate) fn matrix() -> &'static [&'static dyn Service] {
     &[
         &postgres::NEWEST,
+        &postgres::POSTGRES_14,
+        &postgres::POSTGRES_16,
+        &postgres::POSTGRES_17,
         &mysql::MYSQL,
         &redis::VALKEY,
         &rabbitmq::NEWEST,

@@ -1,9 +1,10 @@
 //! The private Postgres: one cluster per checkout, made for tests, so without durability.
 //!
-//! [`binaries`] finds or installs the programs, [`password`] makes what the server knows its superuser by, and
+//! [`binaries`] finds or installs the programs, [`maven`] fetches those of other versions, [`password`] makes what the server knows its superuser by, and
 //! [`Postgres`] is the kind of server.
 
 mod binaries;
+mod maven;
 mod password;
 
 use std::fs;
@@ -59,11 +60,19 @@ const SIGNALS: &[(Signal, Duration)] = &[
 ];
 
 /// The machine's.
-pub(crate) const POSTGRES: Postgres = Postgres { archive: None };
+pub(crate) const POSTGRES: Postgres = Postgres {
+    kind: "postgres",
+    given_by: "DATABASE_URL",
+    image: "postgres:15",
+    source: Source::Machine,
+};
 
 /// The newest that Debian has.
 pub(crate) const NEWEST: Postgres = Postgres {
-    archive: Some(Package {
+    kind: "postgres-newest",
+    given_by: "DAGZ_MATRIX_POSTGRES_NEWEST_URL",
+    image: "postgres:18",
+    source: Source::Archive(Package {
         name: "postgresql",
         before: Some(Before {
             package: "postgresql-common",
@@ -73,18 +82,50 @@ pub(crate) const NEWEST: Postgres = Postgres {
     }),
 };
 
-/// The kind of server `postgres`, and its newest version.
+/// The oldest that dagz is written for.
+pub(crate) const POSTGRES_14: Postgres = Postgres {
+    kind: "postgres-14",
+    given_by: "DAGZ_MATRIX_POSTGRES_14_URL",
+    image: "postgres:14",
+    source: Source::Maven("14.18.0"),
+};
+
+/// Between the machine's and the newest.
+pub(crate) const POSTGRES_16: Postgres = Postgres {
+    kind: "postgres-16",
+    given_by: "DAGZ_MATRIX_POSTGRES_16_URL",
+    image: "postgres:16",
+    source: Source::Maven("16.9.0"),
+};
+
+/// Between the machine's and the newest.
+pub(crate) const POSTGRES_17: Postgres = Postgres {
+    kind: "postgres-17",
+    given_by: "DAGZ_MATRIX_POSTGRES_17_URL",
+    image: "postgres:17",
+    source: Source::Maven("17.5.0"),
+};
+
+/// The kind of server `postgres`, and other versions of it.
 #[derive(Debug)]
 pub(crate) struct Postgres {
-    archive: Option<Package>,
+    kind: &'static str,
+    given_by: &'static str,
+    image: &'static str,
+    source: Source,
+}
+
+/// Where the programs come from.
+#[derive(Debug)]
+enum Source {
+    Machine,
+    Archive(Package),
+    Maven(&'static str),
 }
 
 impl Service for Postgres {
     fn kind(&self) -> &'static str {
-        match self.archive {
-            None => "postgres",
-            Some(_) => "postgres-newest",
-        }
+        self.kind
     }
 
     fn driver(&self) -> &'static str {
@@ -96,10 +137,7 @@ impl Service for Postgres {
     }
 
     fn given_by(&self) -> &'static str {
-        match self.archive {
-            None => "DATABASE_URL",
-            Some(_) => "DAGZ_MATRIX_POSTGRES_NEWEST_URL",
-        }
+        self.given_by
     }
 
     fn program(&self) -> &'static str {
@@ -115,9 +153,10 @@ impl Service for Postgres {
     }
 
     fn programs(&self, place: &Place) -> Result<Programs> {
-        match &self.archive {
-            None => binaries::find_or_install(),
-            Some(package) => binaries::in_archive(archive::with(place, self, package)?),
+        match &self.source {
+            Source::Machine => binaries::find_or_install(),
+            Source::Archive(package) => binaries::in_archive(archive::with(place, self, package)?),
+            Source::Maven(version) => maven::with(place, self.kind, version),
         }
     }
 
@@ -177,10 +216,7 @@ impl Service for Postgres {
             command.extend(["-c".to_owned(), (*setting).to_owned()]);
         }
         Container {
-            image: match self.archive {
-                None => "postgres:15",
-                Some(_) => "postgres:18",
-            },
+            image: self.image,
             command,
             environment: vec![
                 ("POSTGRES_USER", SUPERUSER.to_owned()),
