@@ -1,0 +1,85 @@
+//! `dagz-bench <group>`: measures, and prints a row per line as JSON. `cargo xtask bench` is the way to run it: it has
+//! the servers up, and makes tables and plots of the rows.
+
+mod names;
+mod reset;
+mod row;
+mod say;
+mod schedule;
+
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+use dagz_core::{Scope, Settings};
+
+use crate::reset::Backend;
+
+/// Measures what dagz costs.
+#[derive(Parser, Debug)]
+struct Arguments {
+    #[command(subcommand)]
+    group: Group,
+}
+
+#[derive(Subcommand, Debug)]
+enum Group {
+    /// Bringing a database back to its start state.
+    Reset(Reset),
+}
+
+#[derive(Args, Debug)]
+struct Reset {
+    /// Only these servers.
+    #[arg(long = "backend", value_enum)]
+    backends: Vec<Backend>,
+    /// How many tables, keys or queues there are.
+    #[arg(long = "size", default_values_t = [10, 50, 200, 1_000])]
+    sizes: Vec<usize>,
+    /// How long to measure each server with each size, about.
+    #[arg(long, default_value_t = 8.0)]
+    seconds: f64,
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.group {
+        Group::Reset(reset) => {
+            let _worker = Own::new()?;
+            let backends = match reset.backends.as_slice() {
+                [] => &Backend::ALL,
+                some => some,
+            };
+            for backend in backends {
+                for size in &reset.sizes {
+                    let budget = Duration::from_secs_f64(reset.seconds);
+                    for row in reset::run(*backend, *size, budget)? {
+                        row.tell()?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Settings that are nobody's but this program's, and a worker of them.
+struct Own {
+    _scope: dagz_core::ScopeGuard,
+    _state: tempfile::TempDir,
+}
+
+impl Own {
+    fn new() -> Result<Self> {
+        let state = tempfile::tempdir()?;
+        Settings::builder()
+            .workers(1)
+            .project("dagz-bench")
+            .state_dir(state.path())
+            .install()?;
+        Ok(Self {
+            _scope: Scope::builder("bench").enter()?,
+            _state: state,
+        })
+    }
+}
