@@ -2,12 +2,15 @@
 //! the servers up, and makes tables and plots of the rows.
 
 mod names;
+mod postgres;
 mod reset;
 mod row;
 mod say;
 mod schedule;
+mod suites;
+mod watch;
 
-use std::time::Duration;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
@@ -26,6 +29,8 @@ struct Arguments {
 enum Group {
     /// Bringing a database back to its start state.
     Reset(Reset),
+    /// One suite under each strategy.
+    Suite(suites::Arguments),
 }
 
 #[derive(Args, Debug)]
@@ -41,9 +46,19 @@ struct Reset {
     seconds: f64,
 }
 
-fn main() -> Result<()> {
-    let arguments = Arguments::parse();
-    match arguments.group {
+fn main() -> ExitCode {
+    match run(Arguments::parse().group) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say::progress(&format!("error: {error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(group: Group) -> Result<()> {
+    match group {
+        Group::Suite(arguments) => suites::run(arguments)?,
         Group::Reset(reset) => {
             let _worker = Own::new()?;
             let backends = match reset.backends.as_slice() {

@@ -127,12 +127,15 @@ pub(crate) async fn measure(
 async fn once(site: &mut dyn Site, way: Way, backend: &str, tables: usize) -> Result<Duration> {
     let what = || {
         let dirty = way.dirt.tables(tables).len();
-        format!("`{}` of {backend} with {dirty} of {tables} dirty", way.strategy)
+        format!(
+            "`{}` of {backend} with {dirty} of {tables} dirty",
+            way.strategy
+        )
     };
     let time = site.time(way).await.with_context(what)?;
-    site.check(way).await.with_context(|| {
-        format!("{} left something behind, so it has no figure", what())
-    })?;
+    site.check(way)
+        .await
+        .with_context(|| format!("{} left something behind, so it has no figure", what()))?;
     Ok(time)
 }
 
@@ -163,7 +166,10 @@ mod tests {
         let slow: Vec<_> = (0..order.len()).filter(|turn| order[*turn] == 1).collect();
         assert_eq!(slow.len(), FEW);
         assert_eq!(order.len(), FEW + MANY);
-        assert!(slow.windows(2).all(|pair| pair[1] - pair[0] > 50), "{slow:?}");
+        assert!(
+            slow.windows(2).all(|pair| pair[1] - pair[0] > 50),
+            "{slow:?}"
+        );
     }
 
     #[test]

@@ -91,7 +91,10 @@ pub async fn case(number: usize, connection: &impl Connection) -> Result<()> {
         ensure!(connection.number(&joined).await? == 20);
     }
     let own = rows_where(number, &format!("name = 'test {number}'"));
-    let (own, left) = (connection.number(&own).await?, connection.number(&all).await?);
+    let (own, left) = (
+        connection.number(&own).await?,
+        connection.number(&all).await?,
+    );
     ensure!(
         own == expected && left == expected,
         "test {number} wrote {expected} rows, has {own}, and sees {left}"

@@ -78,9 +78,9 @@ fn at_vhost(uri: &AMQPUri, vhost: &str) -> AMQPUri {
 
 /// An exchange, and the queues bound to it.
 fn topology(queues: &[String]) -> Value {
-    let declared = queues.iter().map(
-        |name| json!({"name": name, "durable": true, "auto_delete": false, "arguments": {}}),
-    );
+    let declared = queues
+        .iter()
+        .map(|name| json!({"name": name, "durable": true, "auto_delete": false, "arguments": {}}));
     let bound = queues.iter().map(|name| json!({"source": "events", "destination_type": "queue", "destination": name, "routing_key": name, "arguments": {}}));
     json!({
         "queues": declared.collect::<Vec<_>>(),

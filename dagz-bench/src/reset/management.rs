@@ -61,7 +61,9 @@ impl Management {
 
     async fn ask(&mut self, method: Method, path: &str, body: Option<&Value>) -> Result<Bytes> {
         let (host, port) = (
-            self.url.host_str().context("the management URL names no host")?,
+            self.url
+                .host_str()
+                .context("the management URL names no host")?,
             self.url.port().unwrap_or(15_672),
         );
         if self.sent >= 900 || self.sender.as_ref().is_none_or(SendRequest::is_closed) {

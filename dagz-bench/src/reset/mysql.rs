@@ -173,7 +173,10 @@ impl Mysql {
         drop(by_hand);
         let drop_it = format!("DROP DATABASE IF EXISTS {BY_HAND}");
         elsewhere.query_drop(drop_it).await?;
-        for Worker { target, test, look, .. } in dagz {
+        for Worker {
+            target, test, look, ..
+        } in dagz
+        {
             drop((test, look));
             let config = Config::from_opts(opts.clone());
             for database in databases(&config, target.project()).await? {
@@ -261,7 +264,10 @@ impl Site for Mysql {
             other => bail!("`{other}` is no way of MySQL"),
         }
         let time = started.elapsed();
-        if matches!(way.strategy, "count-truncate" | "truncate-all" | "drop-create") {
+        if matches!(
+            way.strategy,
+            "count-truncate" | "truncate-all" | "drop-create"
+        ) {
             // Whoever else is on the server looks at its schema anew after a change elsewhere. Where people use dagz,
             // nobody makes one beside it.
             for worker in &self.dagz {

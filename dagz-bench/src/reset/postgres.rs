@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use async_trait::async_trait;
 use dagz::postgres::{
-    Config, Driver, databases, remove,
-    tokio_postgres::{self, Client, NoTls, Statement, config::Host},
+    Config, Driver,
+    tokio_postgres::{self, Client, NoTls, Statement},
 };
-use dagz_core::{DbConfig as _, Target, name, runtime};
+use dagz_core::{DbConfig as _, Target, runtime};
 
 use super::variable;
 use crate::{
-    names,
+    postgres::{connect, make, remove_databases, schema, target, writes},
     row::Row,
     schedule::{Dirt, Site, Way, ways},
 };
@@ -37,53 +37,6 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
         site.remove().await?;
         rows
     })?
-}
-
-/// The current worker's database for `base`.
-pub(crate) fn target(config: &tokio_postgres::Config, base: &str) -> Result<Target> {
-    let host = match config.get_hosts().first() {
-        Some(Host::Tcp(host)) => host.clone(),
-        Some(Host::Unix(path)) => path.display().to_string(),
-        None => bail!("`DATABASE_URL` names no host"),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    names::target("bench-postgres", &format!("{host}:{port}"), base, |worker, base| {
-        name::rewrite(worker, base, 63)
-    })
-}
-
-/// Tables as a service has them: a key, two more indices, a parent.
-pub(crate) fn schema(tables: usize) -> String {
-    (0..tables)
-        .map(|n| {
-            let reference = match n % 5 {
-                0 => String::new(),
-                other => format!(" REFERENCES t{}", n - other),
-            };
-            format!(
-                "CREATE TABLE t{n} (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, parent bigint{reference}, name text, value integer); \
-                 CREATE INDEX ON t{n} (name); CREATE INDEX ON t{n} (value);"
-            )
-        })
-        .collect()
-}
-
-/// Five rows into each of `tables`.
-pub(crate) fn writes(tables: impl IntoIterator<Item = usize>) -> String {
-    let tables = tables.into_iter();
-    tables
-        .map(|n| {
-            format!("INSERT INTO t{n} (name, value) SELECT 'x', i FROM generate_series(1, 5) i;")
-        })
-        .collect()
-}
-
-/// A connection that the control runtime drives, as it does dagz's own.
-pub(crate) async fn connect(config: &tokio_postgres::Config, database: &str) -> Result<Client> {
-    let mut config = config.clone();
-    let (client, connection) = config.dbname(database).connect(NoTls).await?;
-    runtime::spawn(connection);
-    Ok(client)
 }
 
 struct Postgres {
@@ -130,7 +83,7 @@ impl Postgres {
             floors.push((client, one));
         }
         let counts: Vec<_> = (0..size)
-            .map(|n| format!("SELECT {n} AS n FROM (SELECT FROM t{n} LIMIT 1) AS any"))
+            .map(|n| format!("SELECT {n} AS n FROM (SELECT FROM t{n} LIMIT 1) AS found"))
             .collect();
         Ok(Self {
             test: connect(&config, target.name()).await?,
@@ -183,38 +136,15 @@ impl Postgres {
     }
 }
 
-/// Drops what dagz made for `base`.
-pub(crate) async fn remove_databases(
-    config: &tokio_postgres::Config,
-    project: &str,
-    base: &str,
-) -> Result<()> {
-    for database in databases(&Config::from_config(config.clone()), project).await? {
-        if database.base() == Some(base) {
-            remove(&database).await?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes a database of its own anew.
-pub(crate) async fn make(elsewhere: &Client, database: &str, options: &str) -> Result<()> {
-    let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
-    elsewhere.batch_execute(&drop).await?;
-    let create = format!("CREATE DATABASE {database} {options}");
-    elsewhere.batch_execute(&create).await?;
-    Ok(())
-}
-
 /// The tables of the schema `public`.
-pub(crate) async fn tables(client: &Client) -> Result<Vec<String>> {
+async fn tables(client: &Client) -> Result<Vec<String>> {
     let list = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'";
     let rows = client.query(list, &[]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
 /// Lists the tables, counts the rows of each, and truncates those that have any, one by one.
-pub(crate) async fn count_and_truncate(client: &Client) -> Result<()> {
+async fn count_and_truncate(client: &Client) -> Result<()> {
     for table in tables(client).await? {
         let count = format!("SELECT count(*) FROM {table}");
         if client.query_one(&count, &[]).await?.get::<_, i64>(0) > 0 {
@@ -226,7 +156,7 @@ pub(crate) async fn count_and_truncate(client: &Client) -> Result<()> {
 }
 
 /// Lists the tables, and truncates them in one statement.
-pub(crate) async fn truncate_all(client: &Client) -> Result<()> {
+async fn truncate_all(client: &Client) -> Result<()> {
     let tables = tables(client).await?.join(", ");
     let truncate = format!("TRUNCATE {tables} RESTART IDENTITY CASCADE");
     Ok(client.batch_execute(&truncate).await?)

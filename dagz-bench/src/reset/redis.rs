@@ -40,13 +40,21 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
             anyhow::Ok((at, look))
         })??
     };
-    let config = Config::from_connection_info(at_index(&info, at)).bases([at]).first_index(at + 1);
+    let config = Config::from_connection_info(at_index(&info, at))
+        .bases([at])
+        .first_index(at + 1);
     let rewriting = config.clone();
-    let target = names::target("bench-redis", &endpoint, &at.to_string(), move |worker, base| {
-        Driver::new(rewriting.clone()).rewrite(worker, base)
-    })?;
+    let target = names::target(
+        "bench-redis",
+        &endpoint,
+        &at.to_string(),
+        move |worker, base| Driver::new(rewriting.clone()).rewrite(worker, base),
+    )?;
     runtime::wait(async move {
-        let version: String = redis::cmd("INFO").arg("server").query_async(&mut look).await?;
+        let version: String = redis::cmd("INFO")
+            .arg("server")
+            .query_async(&mut look)
+            .await?;
         let of = |key: &str| {
             let mut lines = version.lines();
             lines.find_map(|line| line.strip_prefix(key).map(str::to_owned))
@@ -163,7 +171,9 @@ async fn fill(connection: &mut MultiplexedConnection, prefix: &str, count: usize
 }
 
 async fn count(connection: &MultiplexedConnection) -> Result<usize> {
-    let size = redis::cmd("DBSIZE").query_async(&mut connection.clone()).await;
+    let size = redis::cmd("DBSIZE")
+        .query_async(&mut connection.clone())
+        .await;
     size.context("keys cannot be counted")
 }
 
@@ -179,7 +189,10 @@ async fn scan_and_unlink(connection: &mut MultiplexedConnection) -> Result<()> {
             .query_async(connection)
             .await?;
         if !keys.is_empty() {
-            redis::cmd("UNLINK").arg(keys).exec_async(connection).await?;
+            redis::cmd("UNLINK")
+                .arg(keys)
+                .exec_async(connection)
+                .await?;
         }
         cursor = next;
         if cursor == 0 {

@@ -7,9 +7,7 @@ use dagz_bench::suite;
 #[dagz::setup]
 fn databases() -> dagz::Result<()> {
     let url = env::var("DAGZ_BENCH_URL").unwrap_or_default();
-    dagz::postgres::configure(
-        dagz::postgres::Config::new(&url)?.migrations(suite::migrations()),
-    )
+    dagz::postgres::configure(dagz::postgres::Config::new(&url)?.migrations(suite::migrations()))
 }
 
 macro_rules! one {
