@@ -1,11 +1,14 @@
 //! `dagz-bench <group>`: measures, and prints a row per line as JSON. `cargo xtask bench` is the way to run it: it has
 //! the servers up, and makes tables and plots of the rows.
 
+mod harness;
 mod names;
+mod overhead;
 mod postgres;
 mod reset;
 mod row;
 mod say;
+mod scale;
 mod schedule;
 mod suites;
 mod watch;
@@ -31,6 +34,20 @@ enum Group {
     Reset(Reset),
     /// One suite under each strategy.
     Suite(suites::Arguments),
+    /// What a test pays beside its statements.
+    Overhead(Quick),
+    /// Many workers, many tests.
+    Scale(Quick),
+    /// One condition of `scale`, in a process of its own.
+    #[command(hide = true)]
+    ScaleCondition(scale::Condition),
+}
+
+#[derive(Args, Debug)]
+struct Quick {
+    /// Few rounds and small sizes.
+    #[arg(long)]
+    quick: bool,
 }
 
 #[derive(Args, Debug)]
@@ -59,8 +76,17 @@ fn main() -> ExitCode {
 fn run(group: Group) -> Result<()> {
     match group {
         Group::Suite(arguments) => suites::run(arguments)?,
+        Group::Scale(arguments) => scale::run(arguments.quick)?,
+        Group::ScaleCondition(condition) => scale::one(&condition)?,
+        Group::Overhead(arguments) => {
+            let _state = settings()?;
+            for row in overhead::run(if arguments.quick { 50 } else { 500 })? {
+                row.tell()?;
+            }
+        }
         Group::Reset(reset) => {
-            let _worker = Own::new()?;
+            let _state = settings()?;
+            let _worker = Scope::builder("bench").enter()?;
             let backends = match reset.backends.as_slice() {
                 [] => &Backend::ALL,
                 some => some,
@@ -78,23 +104,13 @@ fn run(group: Group) -> Result<()> {
     Ok(())
 }
 
-/// Settings that are nobody's but this program's, and a worker of them.
-struct Own {
-    _scope: dagz_core::ScopeGuard,
-    _state: tempfile::TempDir,
-}
-
-impl Own {
-    fn new() -> Result<Self> {
-        let state = tempfile::tempdir()?;
-        Settings::builder()
-            .workers(1)
-            .project("dagz-bench")
-            .state_dir(state.path())
-            .install()?;
-        Ok(Self {
-            _scope: Scope::builder("bench").enter()?,
-            _state: state,
-        })
-    }
+/// Settings that are nobody's but this program's, while the answer lives.
+fn settings() -> Result<tempfile::TempDir> {
+    let state = tempfile::tempdir()?;
+    Settings::builder()
+        .workers(1)
+        .project("dagz-bench")
+        .state_dir(state.path())
+        .install()?;
+    Ok(state)
 }

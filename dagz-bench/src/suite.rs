@@ -71,11 +71,11 @@ pub async fn case(number: usize, connection: &impl Connection) -> Result<()> {
     let mut expected = 10;
     connection.run(&insert(first)).await?;
     connection.run(&insert(second)).await?;
-    if number % 3 > 0 {
+    if !number.is_multiple_of(3) {
         connection.run(&insert(third)).await?;
         expected += 5;
     }
-    if number % 2 == 0 {
+    if number.is_multiple_of(2) {
         let update = format!("UPDATE t{first:02} SET value = value + 10 WHERE value > 2");
         connection.run(&update).await?;
         let changed = format!("SELECT count(*) FROM t{first:02} WHERE value > 12");
@@ -171,9 +171,9 @@ mod tests {
     }
 
     fn answers(number: usize) -> Vec<i64> {
-        let mut rows = if number % 3 > 0 { 15 } else { 10 };
+        let mut rows = if number.is_multiple_of(3) { 10 } else { 15 };
         let mut answers = vec![0];
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             answers.push(3);
         }
         if number % 5 < 2 {

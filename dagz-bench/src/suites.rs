@@ -216,25 +216,26 @@ impl Runner {
         floors: &[Duration],
     ) -> Result<Row> {
         let walls: Vec<_> = outcomes.iter().map(|outcome| outcome.wall).collect();
-        let mean =
-            |of: fn(&Outcome) -> f64| outcomes.iter().map(of).sum::<f64>() / outcomes.len() as f64;
+        let mean = |of: &dyn Fn(&Outcome) -> f64| {
+            outcomes.iter().map(of).sum::<f64>() / outcomes.len() as f64
+        };
         let has_server = outcomes.iter().all(|outcome| outcome.work.cpu.is_some());
         Ok(Row {
             tables: TABLES,
             dirty: WRITTEN,
             workers: Some(workers),
             tests: Some(self.tests),
-            cpu_ms: Some(mean(|outcome| outcome.cpu.as_secs_f64() * 1e3).round()),
+            cpu_ms: Some(mean(&|outcome| outcome.cpu.as_secs_f64() * 1e3).round()),
             server_cpu_ms: has_server.then(|| {
                 let cpu = |outcome: &Outcome| outcome.work.cpu.unwrap_or_default().as_secs_f64();
-                mean(|outcome| cpu(outcome) * 1e3).round()
+                mean(&|outcome| cpu(outcome) * 1e3).round()
             }),
             connections: outcomes
                 .iter()
                 .map(|outcome| outcome.work.connections)
                 .max(),
-            wal_bytes: Some(mean(|outcome| outcome.work.wal_bytes as f64) as i64),
-            objects: Some(mean(|outcome| outcome.work.objects as f64) as i64),
+            wal_bytes: Some(mean(&|outcome| outcome.work.wal_bytes as f64) as i64),
+            objects: Some(mean(&|outcome| outcome.work.objects as f64) as i64),
             ..Row::of("suite", backend, name, &walls, floors)?
         })
     }

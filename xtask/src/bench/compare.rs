@@ -117,7 +117,7 @@ mod tests {
             backend: "postgres 18.4".to_owned(),
             ..old.clone()
         };
-        assert_eq!(changes(&[old.clone()], &[new]).len(), 1);
+        assert_eq!(changes(std::slice::from_ref(&old), &[new]).len(), 1);
         let larger = Row {
             tables: 200,
             ..old.clone()
