@@ -12,7 +12,7 @@ use comfy_table::presets::ASCII_MARKDOWN;
 
 use crate::services::{self, Place, Server};
 use crate::test::{self, Runner, Totals};
-use crate::{demo, process, tidy, tools, workspace};
+use crate::{bench, demo, process, tidy, tools, workspace};
 
 /// Words after `cargo xtask ci`.
 #[derive(Args, Debug)]
@@ -79,6 +79,10 @@ const STEPS: &[Step] = &[
     Step {
         name: "nextest",
         run: test_by_nextest,
+    },
+    Step {
+        name: "bench",
+        run: bench_reduced,
     },
     Step {
         name: "demo",
@@ -336,6 +340,19 @@ fn test_by(context: &mut Context<'_>, runner: Runner) -> Result<Note> {
     Ok(Note {
         text: format!("{} tests", totals.run),
         totals: Some(totals),
+    })
+}
+
+/// A few resets on each server: fails on what does not clean, and on ratios that broke by more than twice.
+fn bench_reduced(context: &mut Context<'_>) -> Result<Note> {
+    if context.servers.is_empty() {
+        context.servers = test::needed_servers(context.root, &[])?;
+    }
+    let baseline = context.root.join("dagz-bench/baseline.json");
+    let figures = bench::run_reduced(context.root, &context.servers, &baseline)?;
+    Ok(Note {
+        text: format!("{figures} figures"),
+        totals: None,
     })
 }
 

@@ -13,6 +13,7 @@
 #[cfg(not(unix))]
 compile_error!("xtask runs private servers by unix means; on Windows use WSL");
 
+mod bench;
 mod ci;
 mod demo;
 mod process;
@@ -46,6 +47,8 @@ enum Command {
     Ci(ci::Arguments),
     /// Run the example's suite as people do today, serially with dagz, and on many workers; print a comparison.
     Demo(demo::Arguments),
+    /// Measure what dagz costs beside what people use today; print tables, write JSON and plots.
+    Bench(bench::Arguments),
     /// Check the house rules that no compiler checks.
     Tidy(tidy::Arguments),
 }
@@ -56,6 +59,7 @@ fn main() -> ExitCode {
         Command::Test(arguments) => test::run(&arguments),
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
+        Command::Bench(arguments) => bench::run(&arguments),
         Command::Tidy(arguments) => tidy::run(&arguments),
     });
     match outcome {

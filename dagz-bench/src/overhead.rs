@@ -1,0 +1,258 @@
+//! The group `overhead`: what a test pays beside its own statements, and what the dirty log costs those.
+//!
+//! Every round does each thing once, so that a machine which slows down slows all of them. The floor is a prepared
+//! `SELECT 1` on a kept connection, as it is in the other groups.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use dagz::{
+    __private::argument,
+    postgres::{
+        Config, Driver, RerouteExt as _, configure,
+        tokio_postgres::{self, Client, NoTls},
+    },
+};
+use dagz_core::{DbConfig as _, Lease, Scope, Settings, runtime};
+use tokio::runtime::{Builder, Runtime};
+
+use crate::{
+    harness,
+    postgres::{remove_databases, schema, target, writes},
+    row::Row,
+    say,
+};
+
+const TABLES: usize = 50;
+const DIRTIED: [usize; 3] = [7, 23, 41];
+const BASE: &str = "dagz_bench_overhead";
+
+/// The same without the dirty log, to see what that costs whoever writes.
+const PLAIN: &str = "dagz_bench_overhead_plain";
+
+/// What is measured: a name, how much is dirty before the next, and the thing itself, which says how long it took.
+type Thing<'a> = (&'static str, usize, Box<dyn Fn() -> Result<Duration> + 'a>);
+
+/// Measures all, `rounds` times.
+///
+/// # Errors
+/// What a server or dagz says; and a row of another test's, where there must be none.
+pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
+    say::progress("overhead: what a test pays beside its statements");
+    let url = std::env::var("DATABASE_URL").context("`DATABASE_URL` is not set")?;
+    let mut base: tokio_postgres::Config = url.parse()?;
+    base.dbname(BASE);
+    configure(Config::from_config(base.clone()).migrate_with("bench", migrate))?;
+    let (own, version) = {
+        let (base, version) = (base.clone(), std::cell::Cell::new(String::new()));
+        let own = std::cell::RefCell::new(None);
+        harness::test(|_| async {
+            *own.borrow_mut() = Some(base.reroute().await?);
+            let client = by_hand(&base, "postgres").await?;
+            let row = client.query_one("SHOW server_version", &[]).await?;
+            version.set(row.get::<_, String>(0));
+            Ok(())
+        })?;
+        (own.take().context("the test ran")?, version.take())
+    };
+    let mut own = own;
+    // Without the test's tag: dagz ends what it takes for a leftover of a test.
+    own.application_name("by hand");
+    let name = own.get_dbname().context("it has a name")?.to_owned();
+    let number = version.split(' ').next().unwrap_or_default();
+    let backend = format!("postgres {number}");
+
+    let runtime = new_runtime()?;
+    let floor_client = runtime.block_on(by_hand(&own, &name))?;
+    let one = runtime.block_on(floor_client.prepare("SELECT 1"))?;
+    let logged = runtime.block_on(by_hand(&own, &name))?;
+    let plain = Plain::new(&base)?;
+    let unlogged = runtime.block_on(by_hand(&own, &plain.name))?;
+    let insert = writes([DIRTIED[0]]);
+    let settings = Settings::current()?;
+
+    let things: Vec<Thing<'_>> = vec![
+        (
+            "a thread, which a test is",
+            0,
+            Box::new(|| timed(|| joined(|| ()))),
+        ),
+        (
+            "dagz, a lease",
+            0,
+            Box::new(|| timed(|| Ok(drop(Lease::acquire(settings, "j1", "bench")?)))),
+        ),
+        (
+            "dagz, a scope",
+            0,
+            Box::new(|| timed(|| Ok(drop(Scope::builder("bench").enter()?)))),
+        ),
+        (
+            "dagz, a thread and a test without a database",
+            0,
+            Box::new(|| timed(|| joined(harness::empty_test))),
+        ),
+        (
+            "dagz, the path when all is prepared",
+            0,
+            Box::new(|| {
+                let time = std::cell::Cell::new(Duration::ZERO);
+                harness::test(|_| async {
+                    base.reroute().await?;
+                    let started = Instant::now();
+                    base.reroute().await?;
+                    time.set(started.elapsed());
+                    Ok(())
+                })?;
+                Ok(time.get())
+            }),
+        ),
+        (
+            "a test that reads, connecting by hand",
+            0,
+            Box::new(|| timed(|| new_runtime()?.block_on(connecting(&own, &name, false)))),
+        ),
+        (
+            "dagz, a test that reads",
+            0,
+            Box::new(|| timed(|| with_dagz(false))),
+        ),
+        (
+            "a test that writes, connecting by hand",
+            DIRTIED.len(),
+            Box::new(|| timed(|| new_runtime()?.block_on(connecting(&own, &name, true)))),
+        ),
+        (
+            // It also pays for what the one above has left, as it does after a test.
+            "dagz, a test that writes",
+            DIRTIED.len(),
+            Box::new(|| timed(|| with_dagz(true))),
+        ),
+        (
+            "dagz, an insert of five rows, logged",
+            1,
+            Box::new(|| timed(|| Ok(runtime.block_on(logged.batch_execute(&insert))?))),
+        ),
+        (
+            "an insert of five rows, not logged",
+            1,
+            Box::new(|| timed(|| Ok(runtime.block_on(unlogged.batch_execute(&insert))?))),
+        ),
+    ];
+    let mut times = vec![Vec::new(); things.len()];
+    let mut floors = Vec::new();
+    for round in 0..rounds + 5 {
+        let started = Instant::now();
+        runtime.block_on(floor_client.query_one(&one, &[]))?;
+        let floor = started.elapsed();
+        let measured: Result<Vec<_>> = things.iter().map(|(.., thing)| thing()).collect();
+        // The first ones find nothing warm.
+        if round >= 5 {
+            floors.push(floor);
+            for (time, times) in measured?.into_iter().zip(&mut times) {
+                times.push(time);
+            }
+        }
+    }
+    let mut rows = Vec::new();
+    for ((name, dirty, _), times) in things.iter().zip(&times) {
+        rows.push(Row {
+            tables: TABLES,
+            dirty: *dirty,
+            ..Row::of("overhead", &backend, name, times, &floors)?
+        });
+    }
+    drop(things);
+    drop((floor_client, logged, unlogged));
+    let config = base.clone();
+    let project = settings.project();
+    runtime::wait(async move {
+        remove_databases(&config, project, BASE).await?;
+        remove_databases(&config, project, PLAIN).await
+    })??;
+    Ok(rows)
+}
+
+async fn migrate(config: tokio_postgres::Config) -> Result<(), tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    runtime::spawn(connection);
+    client.batch_execute(&schema(TABLES)).await
+}
+
+/// A worker's database without the log.
+struct Plain {
+    name: String,
+}
+
+impl Plain {
+    fn new(base: &tokio_postgres::Config) -> Result<Self> {
+        let mut base = base.clone();
+        base.dbname(PLAIN);
+        let scope = Scope::builder("bench").enter()?;
+        let target = target(&base, PLAIN)?;
+        let name = target.name().to_owned();
+        runtime::wait(async move {
+            let config = Config::from_config(base).write_log(false);
+            let driver = Driver::new(config.migrate_with("bench", migrate));
+            driver.worker_init(&target).await?;
+            driver.prepare(&target).await?;
+            driver.release(&target).await;
+            anyhow::Ok(())
+        })??;
+        drop(scope);
+        Ok(Self { name })
+    }
+}
+
+fn timed(thing: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    let started = Instant::now();
+    thing()?;
+    Ok(started.elapsed())
+}
+
+fn joined(body: impl FnOnce() + Send + 'static) -> Result<()> {
+    let joined = std::thread::spawn(body).join();
+    ensure!(joined.is_ok(), "a test panicked");
+    Ok(())
+}
+
+fn new_runtime() -> Result<Runtime> {
+    Ok(Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A connection on the caller's runtime, where a test has its own.
+async fn by_hand(config: &tokio_postgres::Config, database: &str) -> Result<Client> {
+    let mut config = config.clone();
+    dagz_bench::suite::connect(config.dbname(database)).await
+}
+
+async fn connecting(config: &tokio_postgres::Config, name: &str, is_writing: bool) -> Result<()> {
+    work(&by_hand(config, name).await?, is_writing)
+        .await
+        .map(drop)
+}
+
+fn with_dagz(is_writing: bool) -> Result<()> {
+    harness::test(|scope| async move {
+        let client: dagz::postgres::Client = argument(&scope).await;
+        let found = work(&client, is_writing).await?;
+        let own = if is_writing { 5 } else { 0 };
+        ensure!(
+            found == own,
+            "a test sees {found} rows and wrote {own}: what does not isolate has no figure"
+        );
+        Ok(())
+    })
+}
+
+/// Statements of a small test; tells how many rows it sees in the first of its tables.
+async fn work(client: &Client, is_writing: bool) -> Result<i64> {
+    if is_writing {
+        for table in DIRTIED {
+            client.batch_execute(&writes([table])).await?;
+        }
+    }
+    let count = format!("SELECT count(*) FROM t{}", DIRTIED[0]);
+    use dagz_bench::suite::Connection as _;
+    client.number(&count).await
+}

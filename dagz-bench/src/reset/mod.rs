@@ -1,0 +1,86 @@
+//! The group `reset`: what it costs to bring a database back to its start state, by dagz and by what people use today.
+//!
+//! A file per kind of server. In each, dagz has a worker's database and the other ways have one of their own beside
+//! it, with the same schema, on the same server, and on connections that are kept, although most who use them connect
+//! anew. What is timed is what the next test waits for: a driver's `prepare`.
+
+mod amqp;
+mod cassandra;
+mod management;
+mod mysql;
+mod postgres;
+mod redis;
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::ValueEnum;
+
+use crate::{row::Row, say, schedule};
+
+/// A kind of server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Backend {
+    Postgres,
+    Mariadb,
+    Redis,
+    Rabbitmq,
+    Cassandra,
+}
+
+impl Backend {
+    /// All of them.
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Postgres,
+        Self::Mariadb,
+        Self::Redis,
+        Self::Rabbitmq,
+        Self::Cassandra,
+    ];
+
+    /// Cassandra takes half a second for a table and its share of memory for each: what a small server stands.
+    fn largest(self) -> usize {
+        match self {
+            Self::Cassandra => 50,
+            Self::Postgres | Self::Mariadb | Self::Redis | Self::Rabbitmq => usize::MAX,
+        }
+    }
+}
+
+/// Measures `backend` with `size` tables, and tells the rows.
+///
+/// # Errors
+/// What a server says, or what a way did not clean.
+pub(crate) fn run(backend: Backend, size: usize, budget: Duration) -> Result<Vec<Row>> {
+    if size > backend.largest() {
+        say::progress(&format!(
+            "reset: {backend:?} is not measured with {size} tables: a small server does not stand them"
+        ));
+        return Ok(Vec::new());
+    }
+    say::progress(&format!("reset: {backend:?}, {size} tables"));
+    match backend {
+        Backend::Postgres => postgres::run(size, budget),
+        Backend::Mariadb => mysql::run(size, budget),
+        Backend::Redis => redis::run(size, budget),
+        Backend::Rabbitmq => amqp::run(size, budget),
+        Backend::Cassandra => cassandra::run(size, budget),
+    }
+}
+
+/// Measures all ways of `site`.
+async fn measure(
+    site: &mut dyn schedule::Site,
+    backend: &str,
+    size: usize,
+    budget: Duration,
+) -> Result<Vec<Row>> {
+    schedule::measure(site, ("reset", backend), size, budget).await
+}
+
+/// The variable that says where a server is.
+fn variable(name: &str) -> Result<String> {
+    std::env::var(name).with_context(|| {
+        format!("`{name}` is not set; `cargo xtask bench` starts the servers and sets it")
+    })
+}

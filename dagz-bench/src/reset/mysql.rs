@@ -1,0 +1,294 @@
+//! MySQL and MariaDB: beside dagz, `TRUNCATE` in its usual forms, `DELETE`, a new database, and `ROLLBACK`.
+
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use async_trait::async_trait;
+use dagz::mysql::{
+    Config, Driver, Identity, databases,
+    mysql_async::{Conn, Opts, OptsBuilder, Statement, prelude::Queryable as _},
+    remove,
+};
+use dagz_core::{DbConfig as _, Target, name, runtime};
+
+use super::variable;
+use crate::{
+    names,
+    row::Row,
+    schedule::{Dirt, Site, Way, ways},
+};
+
+const FLOORS: usize = 5;
+const BY_HAND: &str = "dagz_bench_by_hand";
+
+/// Measures on a server of `size` tables.
+pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
+    let opts = Opts::from_url(&variable("DAGZ_TEST_MYSQL_URL")?)?;
+    let opts = OptsBuilder::from_opts(opts).prefer_socket(false);
+    let target_of = |base: &str| {
+        let opts = Opts::from(opts.clone());
+        let endpoint = format!("{}:{}", opts.ip_or_hostname(), opts.tcp_port());
+        names::target("bench-mysql", &endpoint, base, |worker, base| {
+            name::rewrite(worker, base, 64)
+        })
+    };
+    let restore = target_of(&format!("dagz_bench_{size}"))?;
+    let keep = target_of(&format!("dagz_bench_{size}_keep"))?;
+    runtime::wait(async move {
+        let mut site = Mysql::new(opts, [restore, keep], size).await?;
+        let backend = site.version().await?;
+        let rows = super::measure(&mut site, &backend, size, budget).await;
+        site.remove().await?;
+        rows
+    })?
+}
+
+fn schema(tables: usize) -> String {
+    let mut schema = String::new();
+    for n in 0..tables {
+        let reference = match n % 5 {
+            0 => String::new(),
+            other => format!(", FOREIGN KEY (parent) REFERENCES t{} (id)", n - other),
+        };
+        let table = write!(
+            schema,
+            "CREATE TABLE t{n} (id BIGINT AUTO_INCREMENT PRIMARY KEY, parent BIGINT, name VARCHAR(100), value INT, KEY (name), KEY (value){reference});"
+        );
+        table.unwrap_or_default();
+    }
+    schema
+}
+
+struct Mysql {
+    /// With counters set back, which is the default, and with counters kept.
+    dagz: [Worker; 2],
+    opts: OptsBuilder,
+    size: usize,
+    floors: Vec<(Conn, Statement)>,
+    elsewhere: Conn,
+    by_hand: Conn,
+    count: String,
+}
+
+struct Worker {
+    driver: Driver,
+    target: Target,
+    /// A test's own connection.
+    test: Conn,
+    look: Conn,
+}
+
+impl Worker {
+    async fn new(opts: &OptsBuilder, target: Target, size: usize, of: Identity) -> Result<Self> {
+        let base = opts.clone().db_name(Some(target.base()));
+        let config = Config::from_opts(base).identity(of);
+        let driver = Driver::new(config.migrate_with("bench", move |opts| async move {
+            Conn::new(opts).await?.query_drop(schema(size)).await
+        }));
+        driver.worker_init(&target).await?;
+        driver.prepare(&target).await?;
+        driver.release(&target).await;
+        Ok(Self {
+            test: connect(opts, target.name()).await?,
+            look: connect(opts, target.name()).await?,
+            driver,
+            target,
+        })
+    }
+}
+
+async fn connect(opts: &OptsBuilder, database: &str) -> Result<Conn> {
+    Ok(Conn::new(opts.clone().db_name(Some(database))).await?)
+}
+
+async fn make(elsewhere: &mut Conn) -> Result<()> {
+    let drop = format!("DROP DATABASE IF EXISTS {BY_HAND}");
+    elsewhere.query_drop(drop).await?;
+    let create = format!("CREATE DATABASE {BY_HAND}");
+    Ok(elsewhere.query_drop(create).await?)
+}
+
+impl Mysql {
+    async fn new(opts: OptsBuilder, targets: [Target; 2], size: usize) -> Result<Self> {
+        let [restore, keep] = targets;
+        let dagz = [
+            Worker::new(&opts, restore, size, Identity::Restore).await?,
+            Worker::new(&opts, keep, size, Identity::Keep).await?,
+        ];
+        let mut elsewhere = Conn::new(opts.clone()).await?;
+        make(&mut elsewhere).await?;
+        let mut by_hand = connect(&opts, BY_HAND).await?;
+        by_hand.query_drop(schema(size)).await?;
+        let mut floors = Vec::new();
+        for _ in 0..FLOORS {
+            let mut conn = Conn::new(opts.clone()).await?;
+            let one = conn.prep("SELECT 1").await?;
+            floors.push((conn, one));
+        }
+        let counts: Vec<_> = (0..size)
+            .map(|n| format!("(SELECT {n} FROM t{n} LIMIT 1)"))
+            .collect();
+        Ok(Self {
+            dagz,
+            opts,
+            size,
+            floors,
+            elsewhere,
+            by_hand,
+            count: counts.join(" UNION ALL "),
+        })
+    }
+
+    async fn version(&mut self) -> Result<String> {
+        let version: Option<String> = self.elsewhere.query_first("SELECT VERSION()").await?;
+        let version = version.unwrap_or_default();
+        let number = version.split('-').next().unwrap_or_default();
+        let kind = match version.contains("MariaDB") {
+            true => "mariadb",
+            false => "mysql",
+        };
+        Ok(format!("{kind} {number}"))
+    }
+
+    async fn tables(&mut self) -> Result<Vec<String>> {
+        Ok(self.by_hand.query("SHOW TABLES").await?)
+    }
+
+    async fn without_checks(&mut self, statements: &str) -> Result<()> {
+        let text = format!("SET foreign_key_checks = 0; {statements} SET foreign_key_checks = 1");
+        Ok(self.by_hand.query_drop(text).await?)
+    }
+
+    async fn remove(self) -> Result<()> {
+        let Self {
+            dagz,
+            by_hand,
+            mut elsewhere,
+            opts,
+            ..
+        } = self;
+        drop(by_hand);
+        let drop_it = format!("DROP DATABASE IF EXISTS {BY_HAND}");
+        elsewhere.query_drop(drop_it).await?;
+        for Worker {
+            target, test, look, ..
+        } in dagz
+        {
+            drop((test, look));
+            let config = Config::from_opts(opts.clone());
+            for database in databases(&config, target.project()).await? {
+                if database.base() == Some(target.base()) {
+                    remove(&database).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Site for Mysql {
+    fn ways(&self) -> Vec<Way> {
+        let dirty = [Dirt::Three, Dirt::All];
+        let mut all = ways("dagz", &Dirt::ANY);
+        all.extend(ways("dagz, counters kept", &Dirt::ANY));
+        all.extend(ways("count-truncate", &Dirt::ANY));
+        all.extend(ways("truncate-all", &Dirt::ANY));
+        all.extend(ways("delete-all", &Dirt::ANY));
+        all.extend(ways("drop-create", &dirty[..1]));
+        all.extend(ways("rollback", &dirty));
+        all
+    }
+
+    async fn floor(&mut self, turn: usize) -> Result<Duration> {
+        let (conn, one) = &mut self.floors[turn % FLOORS];
+        let started = Instant::now();
+        let _one: Option<u8> = conn.exec_first(&*one, ()).await?;
+        Ok(started.elapsed())
+    }
+
+    async fn time(&mut self, way: Way) -> Result<Duration> {
+        let rows = "('x', 1), ('x', 2), ('x', 3), ('x', 4), ('x', 5)";
+        let mut writes = String::from("DO 0");
+        for n in way.dirt.tables(self.size) {
+            write!(writes, "; INSERT INTO t{n} (name, value) VALUES {rows}")?;
+        }
+        let worker = match way.strategy {
+            "dagz" => Some(&mut self.dagz[0]),
+            "dagz, counters kept" => Some(&mut self.dagz[1]),
+            _ => None,
+        };
+        if let Some(worker) = worker {
+            worker.test.query_drop(writes).await?;
+            let started = Instant::now();
+            worker.driver.prepare(&worker.target).await?;
+            let time = started.elapsed();
+            worker.driver.release(&worker.target).await;
+            return Ok(time);
+        }
+        if way.strategy == "rollback" {
+            writes = format!("BEGIN; {writes}");
+        }
+        self.by_hand.query_drop(writes).await?;
+        let started = Instant::now();
+        match way.strategy {
+            "count-truncate" => {
+                for table in self.tables().await? {
+                    let count = format!("SELECT COUNT(*) FROM {table}");
+                    let count: Option<u64> = self.by_hand.query_first(count).await?;
+                    if count > Some(0) {
+                        self.without_checks(&format!("TRUNCATE {table};")).await?;
+                    }
+                }
+            }
+            "truncate-all" => {
+                let tables = self.tables().await?.into_iter();
+                let truncate: String = tables.map(|name| format!("TRUNCATE {name};")).collect();
+                self.without_checks(&truncate).await?;
+            }
+            "delete-all" => {
+                let tables = self.tables().await?.into_iter();
+                let delete: String = tables.map(|name| format!("DELETE FROM {name};")).collect();
+                let transaction = format!("BEGIN; {delete} COMMIT;");
+                self.without_checks(&transaction).await?;
+            }
+            "drop-create" => {
+                make(&mut self.elsewhere).await?;
+                self.by_hand = connect(&self.opts, BY_HAND).await?;
+                self.by_hand.query_drop(schema(self.size)).await?;
+            }
+            "rollback" => self.by_hand.query_drop("ROLLBACK").await?,
+            other => bail!("`{other}` is no way of MySQL"),
+        }
+        let time = started.elapsed();
+        if matches!(
+            way.strategy,
+            "count-truncate" | "truncate-all" | "drop-create"
+        ) {
+            // Whoever else is on the server looks at its schema anew after a change elsewhere. Where people use dagz,
+            // nobody makes one beside it.
+            for worker in &self.dagz {
+                worker.driver.prepare(&worker.target).await?;
+                worker.driver.release(&worker.target).await;
+            }
+        }
+        Ok(time)
+    }
+
+    async fn check(&mut self, way: Way) -> Result<()> {
+        let conn = match way.strategy {
+            "dagz" => &mut self.dagz[0].look,
+            "dagz, counters kept" => &mut self.dagz[1].look,
+            _ => &mut self.by_hand,
+        };
+        let dirty: Vec<u32> = conn
+            .query(&self.count)
+            .await
+            .context("the tables cannot be read")?;
+        ensure!(dirty.is_empty(), "rows in the tables {dirty:?}");
+        Ok(())
+    }
+}

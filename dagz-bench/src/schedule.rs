@@ -1,0 +1,214 @@
+//! Measures ways of doing a thing in one interleaved run, so that what else the machine does slows all alike.
+//!
+//! A [`Site`] knows the ways and does each when asked, cleanliness included; [`measure`] decides how often and in
+//! which order. Each way is done once to see what it costs; then each gets its share of the time, a slow one at
+//! least [`FEW`] times, and all are spread evenly over the run. The floor is measured beside each.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use async_trait::async_trait;
+
+use crate::row::Row;
+
+/// How often a way is measured at least.
+const FEW: usize = 3;
+
+/// How often at most: from then on a median does not move.
+const MANY: usize = 300;
+
+/// How often a way is measured that costs little, whatever its share of the time.
+const CHEAP: usize = 30;
+
+/// What a way costs at most, its preparations included, that counts as cheap.
+const CHEAP_COST: Duration = Duration::from_millis(30);
+
+/// How much was written before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dirt {
+    /// Nothing.
+    None,
+    /// Something to three tables.
+    Three,
+    /// Something to all.
+    All,
+}
+
+impl Dirt {
+    /// All kinds.
+    pub(crate) const ANY: [Self; 3] = [Self::None, Self::Three, Self::All];
+
+    /// Which of `tables` tables are written to.
+    pub(crate) fn tables(self, tables: usize) -> Vec<usize> {
+        match self {
+            Self::None => Vec::new(),
+            // Spread, as a test's are; and not the same table twice, however few there are.
+            Self::Three => [1, 6, 8].into_iter().filter(|n| *n < tables).collect(),
+            Self::All => (0..tables).collect(),
+        }
+    }
+}
+
+/// A way, under one condition.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// Its name.
+    pub(crate) strategy: &'static str,
+    /// What it has to clean.
+    pub(crate) dirt: Dirt,
+}
+
+/// `strategy` under each of `dirts`.
+pub(crate) fn ways(strategy: &'static str, dirts: &[Dirt]) -> Vec<Way> {
+    let each = dirts.iter();
+    each.map(|dirt| Way {
+        strategy,
+        dirt: *dirt,
+    })
+    .collect()
+}
+
+/// A server of one kind with databases of one size.
+#[async_trait]
+pub(crate) trait Site: Send {
+    /// What is measured here.
+    fn ways(&self) -> Vec<Way>;
+
+    /// What the smallest question costs, on a connection that changes with `turn`.
+    async fn floor(&mut self, turn: usize) -> Result<Duration>;
+
+    /// Writes what the way is to clean, and says how long the way took.
+    async fn time(&mut self, way: Way) -> Result<Duration>;
+
+    /// Fails unless that left everything clean, which another connection sees.
+    async fn check(&mut self, way: Way) -> Result<()>;
+}
+
+/// Measures all ways of `site` in about `budget`; `tables` is its size.
+///
+/// # Errors
+/// What a way failed with. Also where it left something behind: what does not clean has no figure.
+pub(crate) async fn measure(
+    site: &mut dyn Site,
+    (group, backend): (&'static str, &str),
+    tables: usize,
+    budget: Duration,
+) -> Result<Vec<Row>> {
+    let ways = site.ways();
+    let mut costs = Vec::new();
+    for way in &ways {
+        let started = Instant::now();
+        once(site, *way, backend, tables).await?;
+        costs.push(started.elapsed());
+    }
+    let mut floors = Vec::new();
+    let mut times = vec![Vec::new(); ways.len()];
+    for (turn, way) in order(&costs, budget).into_iter().enumerate() {
+        // After what was slow the processor sleeps, and the server's caches are cold: nobody's floor.
+        if costs[way] > CHEAP_COST {
+            for extra in 0..3 {
+                site.floor(extra).await?;
+            }
+        }
+        floors.push(site.floor(turn).await?);
+        times[way].push(once(site, ways[way], backend, tables).await?);
+    }
+    let rows = ways.iter().zip(&times).map(|(way, times)| {
+        let row = Row::of(group, backend, way.strategy, times, &floors)?;
+        Ok(Row {
+            tables,
+            dirty: way.dirt.tables(tables).len(),
+            ..row
+        })
+    });
+    rows.collect()
+}
+
+async fn once(site: &mut dyn Site, way: Way, backend: &str, tables: usize) -> Result<Duration> {
+    let what = || {
+        let dirty = way.dirt.tables(tables).len();
+        format!(
+            "`{}` of {backend} with {dirty} of {tables} dirty",
+            way.strategy
+        )
+    };
+    let time = site.time(way).await.with_context(what)?;
+    site.check(way)
+        .await
+        .with_context(|| format!("{} left something behind, so it has no figure", what()))?;
+    Ok(time)
+}
+
+/// Which way is measured when, by what each costs: evenly spread, each as often as its share of `budget` allows.
+fn order(costs: &[Duration], budget: Duration) -> Vec<usize> {
+    let share = budget.as_secs_f64() / costs.len().max(1) as f64;
+    let mut turns = Vec::new();
+    for (way, cost) in costs.iter().enumerate() {
+        let least = if *cost <= CHEAP_COST { CHEAP } else { FEW };
+        let often = (share / cost.as_secs_f64().max(1e-6)) as usize;
+        let often = often.clamp(least, MANY);
+        // Each way is a little off its neighbours, so that none always follows the same one.
+        let shift = (way as f64 * 0.618).fract();
+        turns.extend((0..often).map(|turn| ((turn as f64 + shift) / often as f64, way)));
+    }
+    turns.sort_by(|one, other| one.0.total_cmp(&other.0));
+    turns.into_iter().map(|(_, way)| way).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_way_is_seldom_and_spread() {
+        let costs = [Duration::from_millis(1), Duration::from_secs(1)];
+        let order = order(&costs, Duration::from_secs(1));
+        let slow: Vec<_> = (0..order.len()).filter(|turn| order[*turn] == 1).collect();
+        assert_eq!(slow.len(), FEW);
+        assert_eq!(order.len(), FEW + MANY);
+        assert!(
+            slow.windows(2).all(|pair| pair[1] - pair[0] > 50),
+            "{slow:?}"
+        );
+    }
+
+    #[test]
+    fn three_tables_are_different_ones() {
+        assert_eq!(Dirt::Three.tables(10), [1, 6, 8]);
+        assert_eq!(Dirt::All.tables(4), [0, 1, 2, 3]);
+        assert!(Dirt::None.tables(10).is_empty());
+    }
+
+    /// Claims to clean, and does not.
+    struct Unclean;
+
+    #[async_trait]
+    impl Site for Unclean {
+        fn ways(&self) -> Vec<Way> {
+            ways("wishing", &[Dirt::Three])
+        }
+
+        async fn floor(&mut self, _: usize) -> Result<Duration> {
+            Ok(Duration::from_micros(1))
+        }
+
+        async fn time(&mut self, _: Way) -> Result<Duration> {
+            Ok(Duration::from_micros(1))
+        }
+
+        async fn check(&mut self, _: Way) -> Result<()> {
+            anyhow::bail!("`t6` has 5 rows")
+        }
+    }
+
+    #[tokio::test]
+    async fn what_does_not_clean_has_no_figure() {
+        let budget = Duration::from_millis(1);
+        let outcome = measure(&mut Unclean, ("reset", "x"), 10, budget).await;
+        let error = outcome.unwrap_err();
+        assert_eq!(
+            format!("{error:#}"),
+            "`wishing` of x with 3 of 10 dirty left something behind, so it has no figure: `t6` has 5 rows"
+        );
+    }
+}

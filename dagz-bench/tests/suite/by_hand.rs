@@ -1,0 +1,83 @@
+//! The suite as people write it without a library, in the way that `DAGZ_BENCH_STRATEGY` says.
+//!
+//! `truncate-all` and `count-truncate` clean one database before each test, and need `--test-threads=1`.
+//! `template-clone` gives each test a clone of a migrated template and drops it when the test passed, as pgtestdb does.
+//! `transaction` begins one before the test and rolls it back after. Each test connects for itself, since a connection
+//! dies with the runtime that made it, and `#[tokio::test]` makes one per test.
+
+use std::{env, process};
+
+use anyhow::{Context as _, Result, bail};
+use dagz::postgres::tokio_postgres::{Client, Config};
+use dagz_bench::suite;
+
+/// The database that was migrated before the suite began.
+fn migrated() -> Result<Config> {
+    let url = env::var("DAGZ_BENCH_URL").context("`cargo xtask bench suite` says where")?;
+    Ok(url.parse()?)
+}
+
+async fn by_hand(number: usize) -> Result<()> {
+    let strategy = env::var("DAGZ_BENCH_STRATEGY").unwrap_or_default();
+    let config = migrated()?;
+    match strategy.as_str() {
+        "truncate-all" => {
+            let client = suite::connect(&config).await?;
+            let tables = tables(&client).await?.join(", ");
+            let truncate = format!("TRUNCATE {tables} RESTART IDENTITY CASCADE");
+            client.batch_execute(&truncate).await?;
+            suite::case(number, &client).await
+        }
+        "count-truncate" => {
+            let client = suite::connect(&config).await?;
+            for table in tables(&client).await? {
+                let count = format!("SELECT count(*) FROM {table}");
+                if client.query_one(&count, &[]).await?.get::<_, i64>(0) > 0 {
+                    let truncate = format!("TRUNCATE {table} RESTART IDENTITY CASCADE");
+                    client.batch_execute(&truncate).await?;
+                }
+            }
+            suite::case(number, &client).await
+        }
+        "template-clone" => cloned(number, &config).await,
+        "transaction" => {
+            let client = suite::connect(&config).await?;
+            client.batch_execute("BEGIN").await?;
+            let outcome = suite::case(number, &client).await;
+            client.batch_execute("ROLLBACK").await?;
+            outcome
+        }
+        other => bail!("`DAGZ_BENCH_STRATEGY` is `{other}`, which is no strategy"),
+    }
+}
+
+async fn tables(client: &Client) -> Result<Vec<String>> {
+    let list = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'";
+    let rows = client.query(list, &[]).await?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}
+
+async fn cloned(number: usize, template: &Config) -> Result<()> {
+    let mut config = template.clone();
+    let elsewhere = suite::connect(config.dbname("postgres")).await?;
+    let name = format!("dagz_bench_clone_{}_{number}", process::id());
+    let template = template.get_dbname().context("the template has a name")?;
+    let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
+    elsewhere.batch_execute(&create).await?;
+    let client = suite::connect(config.dbname(&name)).await?;
+    suite::case(number, &client).await?;
+    drop(client);
+    let drop = format!("DROP DATABASE {name} WITH (FORCE)");
+    Ok(elsewhere.batch_execute(&drop).await?)
+}
+
+macro_rules! one {
+    ($name:ident, $number:expr) => {
+        #[tokio::test]
+        async fn $name() -> Result<()> {
+            by_hand($number).await
+        }
+    };
+}
+
+dagz_bench::suite!(one);

@@ -1,0 +1,239 @@
+//! `cargo xtask bench`: what dagz costs, beside the round trip that nobody saves and the ways people use today.
+//!
+//! The measuring is `dagz-bench`'s, built in release. Here: its servers are brought up ([`build`] brings about what is
+//! run), its rows read ([`row`]), shown as tables ([`table`]), drawn ([`plot`]), kept as JSON, and compared with those
+//! of another run ([`compare`]). Everything lands in `target/bench`.
+
+mod build;
+mod compare;
+mod plot;
+mod row;
+mod table;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::{Args, ValueEnum};
+
+use self::build::{Built, Profile};
+use self::row::Row;
+use crate::process::{self, Stream};
+use crate::progress::say;
+use crate::services::{self, Place, Server};
+use crate::workspace;
+
+/// Words after `cargo xtask bench`.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Only these groups. Default: all, in about 15 minutes on two cores.
+    #[arg(value_enum)]
+    groups: Vec<Group>,
+    /// Small sizes and few rounds: whether it works, and roughly what comes out.
+    #[arg(long)]
+    quick: bool,
+    /// Of `reset`, only these servers: `postgres`, `mariadb`, `redis`, `rabbitmq`, `cassandra`.
+    #[arg(long = "backend", value_name = "SERVER")]
+    backends: Vec<String>,
+    /// Of `reset`, only this many tables, keys or queues.
+    #[arg(long = "size", value_name = "TABLES")]
+    sizes: Vec<usize>,
+    /// Print what got slower by ratio since this was written, and fail where that is more than twice.
+    #[arg(long, value_name = "JSON")]
+    compare: Option<PathBuf>,
+    /// Also print the rows as JSON, and nothing else, to standard output.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is measured together.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Bringing a database back to its start state, on every kind of server.
+    Reset,
+    /// One suite of 500 tests under each strategy.
+    Suite,
+    /// What a test pays beside its database.
+    Overhead,
+    /// Many workers, many tests.
+    Scale,
+}
+
+impl Group {
+    const ALL: [Self; 4] = [Self::Reset, Self::Suite, Self::Overhead, Self::Scale];
+
+    /// As the program and the rows call it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Reset => "reset",
+            Self::Suite => "suite",
+            Self::Overhead => "overhead",
+            Self::Scale => "scale",
+        }
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &Arguments) -> Result<()> {
+    let root = workspace::root()?;
+    // Read first: a wrong path should not cost a quarter of an hour.
+    let before = arguments.compare.as_deref().map(row::read).transpose()?;
+    let groups = match arguments.groups.as_slice() {
+        [] => &Group::ALL,
+        some => some,
+    };
+    let folder = root.join("target/bench");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to make `{}`", folder.display()))?;
+    let servers = servers(&root, groups, &arguments.backends)?;
+    let built = Built::build(
+        &root,
+        &folder,
+        groups.contains(&Group::Suite),
+        Profile::Release,
+    )?;
+    let begun = Instant::now();
+    let mut rows = Vec::new();
+    for group in groups {
+        let words = words(*group, arguments, &built);
+        let of_group = measure(&built, *group, &words, &servers)?;
+        keep(&folder, *group, &of_group)?;
+        eprintln!("\n{}\n", table::of(*group, &of_group));
+        rows.extend(of_group);
+    }
+    drop(servers);
+    row::write(&folder.join("all.json"), &rows)?;
+    if arguments.json {
+        println!("{}", row::text(&rows)?);
+    }
+    say(&format!(
+        "measured in {:.1} min; tables, JSON and plots are in `{}`",
+        begun.elapsed().as_secs_f64() / 60.0,
+        folder.display()
+    ));
+    match before {
+        Some(before) => compare::judge(&before, &rows),
+        None => Ok(()),
+    }
+}
+
+/// A few resets on each server, compared with `baseline`: for `ci`, with the servers it has up, and by its own profile,
+/// since a release build would cost more than all the rest.
+pub(crate) fn run_reduced(root: &Path, servers: &[Server], baseline: &Path) -> Result<usize> {
+    let before = row::read(baseline)?;
+    let folder = root.join("target/bench/ci");
+    fs::create_dir_all(&folder)
+        .with_context(|| format!("failed to make `{}`", folder.display()))?;
+    let built = Built::build(root, &folder, false, Profile::Dev)?;
+    let words = ["--size", "50", "--seconds", "3"].map(str::to_owned);
+    let rows = measure(&built, Group::Reset, &words, servers)?;
+    keep(&folder, Group::Reset, &rows)?;
+    eprintln!("\n{}\n", table::of(Group::Reset, &rows));
+    compare::judge(&before, &rows)?;
+    Ok(rows.len())
+}
+
+/// The servers that `groups` need.
+fn servers(root: &Path, groups: &[Group], backends: &[String]) -> Result<Vec<Server>> {
+    let all = services::all();
+    for name in backends {
+        let kinds: Vec<_> = all.iter().map(|service| service.kind()).collect();
+        ensure!(
+            kinds.contains(&name.as_str()),
+            "no server `{name}`; there are {}",
+            kinds.join(", ")
+        );
+    }
+    let needs_postgres = groups.iter().any(|group| *group != Group::Reset);
+    let is_needed = |kind: &str| {
+        let is_reset = groups.contains(&Group::Reset)
+            && (backends.is_empty() || backends.iter().any(|name| name == kind));
+        is_reset || (needs_postgres && kind == "postgres")
+    };
+    let needed: Vec<_> = all
+        .iter()
+        .copied()
+        .filter(|service| is_needed(service.kind()))
+        .collect();
+    Server::share_all(&needed, &Place::of(root)?)
+}
+
+/// What the program is told.
+fn words(group: Group, arguments: &Arguments, built: &Built) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
+    match group {
+        Group::Reset => {
+            for backend in &arguments.backends {
+                add("--backend", backend.clone());
+            }
+            let sizes: &[usize] = match (arguments.sizes.as_slice(), arguments.quick) {
+                ([], true) => &[10, 50],
+                ([], false) => &[10, 50, 200, 1_000],
+                (some, _) => some,
+            };
+            for size in sizes {
+                add("--size", size.to_string());
+            }
+            if arguments.quick {
+                add("--seconds", "3".to_owned());
+            }
+        }
+        Group::Suite => {
+            built.suites(&mut add);
+            if arguments.quick {
+                add("--rounds", "2".to_owned());
+                add("--filter", "case_0".to_owned());
+            }
+        }
+        Group::Overhead | Group::Scale => {
+            if arguments.quick {
+                words.push("--quick".to_owned());
+            }
+        }
+    }
+    words
+}
+
+/// Runs the program for one group, and reads its rows.
+fn measure(built: &Built, group: Group, words: &[String], servers: &[Server]) -> Result<Vec<Row>> {
+    let mut command = built.command();
+    command.arg(group.word()).args(words);
+    for server in servers {
+        command.envs(server.environment());
+    }
+    let mut rows = Vec::new();
+    let mut wrong = None;
+    let status = process::run_lines(&mut command, |stream, line| match stream {
+        Stream::Err => say(line),
+        Stream::Out => match serde_json::from_str(line) {
+            Ok(row) => rows.push(row),
+            Err(error) => wrong = Some(format!("{error}: {line}")),
+        },
+    })?;
+    if let Some(wrong) = wrong {
+        bail!("`dagz-bench` printed what is no row: {wrong}");
+    }
+    ensure!(
+        status.success(),
+        "`dagz-bench {}` failed: there are no figures",
+        group.word()
+    );
+    ensure!(
+        !rows.is_empty(),
+        "`dagz-bench {}` measured nothing",
+        group.word()
+    );
+    Ok(rows)
+}
+
+/// Writes table, JSON and plots of a group.
+fn keep(folder: &Path, group: Group, rows: &[Row]) -> Result<()> {
+    let word = group.word();
+    row::write(&folder.join(format!("{word}.json")), rows)?;
+    let path = folder.join(format!("{word}.md"));
+    fs::write(&path, format!("{}\n", table::of(group, rows)))
+        .with_context(|| format!("failed to write `{}`", path.display()))?;
+    plot::draw(&folder.join(format!("{word}.svg")), group, rows)
+}
