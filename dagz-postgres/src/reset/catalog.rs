@@ -132,6 +132,8 @@ pub(super) struct Catalog {
     pub(super) has_always_triggers: bool,
     /// Whether writes are noted, and the role may see all that a reset by the log relies on.
     pub(super) is_logged: bool,
+    /// Whether a function of the server's reads the state of a sequence, which came with Postgres 18.
+    pub(super) reads_sequences: bool,
     /// Whether the role may switch triggers and foreign keys off for a transaction.
     pub(super) may_replicate: bool,
     /// Whether the server can have prepared transactions at all.
@@ -178,7 +180,7 @@ impl Catalog {
             }
         };
         Ok(
-            Self::from_results(&results(messages)).map_or(Loaded::NoRecord, |catalog| {
+            Self::from_results(&results(messages), major).map_or(Loaded::NoRecord, |catalog| {
                 Loaded::Catalog(Box::new(catalog))
             }),
         )
@@ -191,7 +193,7 @@ impl Catalog {
         rows.first()?.iter().map(|row| number(row, 0)).collect()
     }
 
-    fn from_results(results: &[Vec<SimpleQueryRow>]) -> Option<Self> {
+    fn from_results(results: &[Vec<SimpleQueryRow>], major: u32) -> Option<Self> {
         let [facts, state, tables, sequences] = results else {
             return None;
         };
@@ -221,6 +223,7 @@ impl Catalog {
             connection_limit: number(facts, 1)?,
             stamp: facts.get(2).map(str::to_owned),
             may_replicate,
+            reads_sequences: major >= 18,
             has_prepared: is_true(facts, 4),
             is_watched: is_true(state, 0),
             is_superuser: is_true(facts, 5),

@@ -27,6 +27,7 @@ pub(super) struct Quick {
     kept: Vec<u32>,
     tables: Vec<ProbedTable>,
     sequences: Vec<ProbedSequence>,
+    reads_sequences: bool,
     /// To be run before the first call.
     settings: Option<String>,
     statements: Option<Statements>,
@@ -73,6 +74,7 @@ impl Keeper {
             kept,
             tables: probe::tables(catalog, mode, &config.keep_tables),
             sequences,
+            reads_sequences: catalog.reads_sequences,
             settings: Some(self.settings(driver)),
             statements: None,
             spared: Vec::new(),
@@ -330,7 +332,10 @@ impl Quick {
     }
 
     fn moved_text(&self) -> String {
-        format!("SELECT {}", probe::moved(&self.sequences))
+        format!(
+            "SELECT {}",
+            probe::moved(&self.sequences, self.reads_sequences)
+        )
     }
 
     fn moved_in(&self, row: &Row) -> Result<Vec<u32>, tokio_postgres::Error> {
