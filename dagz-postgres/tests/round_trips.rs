@@ -1,8 +1,8 @@
-//! How many round trips lie between a test's start and a clean, connected client.
+//! What a relay between dagz and the server sees: how many round trips lie between a test's start and a
+//! clean, connected client; and what a server that is slow to read does to the next test.
 //!
-//! Counted by a relay between dagz and the server, whatever the machine is doing meanwhile: one for
-//! each time that bytes come from the server after bytes went there, over all connections. So what
-//! is sent without waiting for its answer counts, too.
+//! Counted are the times that bytes come from the server after bytes went there, over all connections,
+//! whatever the machine is doing meanwhile. So what is sent without waiting for its answer counts, too.
 
 mod support;
 
@@ -10,14 +10,14 @@ use std::{
     io::{Read as _, Write as _},
     net::{Shutdown, TcpListener, TcpStream},
     sync::{
-        Arc,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::Duration,
 };
 
-use dagz_core::{FromScope as _, ScopeGuard};
+use dagz_core::{FromScope as _, Scope, ScopeGuard};
 use dagz_postgres::{Client, Config, configure};
 use dagz_testkit::site;
 use support::{base, config, rows, run};
@@ -29,6 +29,8 @@ const AT_MOST: usize = 6;
 #[derive(Default)]
 struct Relay {
     round_trips: AtomicUsize,
+    /// Whether what kept clients send is held back, as by a server that does not come to read it.
+    holds: AtomicBool,
 }
 
 impl Relay {
@@ -46,10 +48,22 @@ impl Relay {
                 let is_asked = Arc::new(AtomicBool::new(false));
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let asked = Arc::clone(&is_asked);
-                thread::spawn(move || pass(from, to, || asked.store(true, Ordering::SeqCst)));
+                let relay = Arc::clone(&self);
+                let mut is_kept = None;
+                thread::spawn(move || {
+                    pass(from, to, |bytes| {
+                        // The first message has the name of the session.
+                        let is_kept = *is_kept
+                            .get_or_insert_with(|| bytes.windows(5).any(|word| word == b" kept"));
+                        while is_kept && relay.holds.load(Ordering::SeqCst) {
+                            thread::sleep(Duration::from_millis(1));
+                        }
+                        asked.store(true, Ordering::SeqCst);
+                    });
+                });
                 let relay = Arc::clone(&self);
                 thread::spawn(move || {
-                    pass(server, client, || {
+                    pass(server, client, |_| {
                         if is_asked.swap(false, Ordering::SeqCst) {
                             relay.round_trips.fetch_add(1, Ordering::SeqCst);
                         }
@@ -72,10 +86,10 @@ impl Relay {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, seen: impl Fn()) {
+fn pass(mut from: TcpStream, mut to: TcpStream, mut seen: impl FnMut(&[u8])) {
     let mut buffer = [0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        seen();
+        seen(&buffer[..length]);
         if to.write_all(&buffer[..length]).is_err() {
             break;
         }
@@ -100,26 +114,26 @@ fn test(relay: &Relay, guard: ScopeGuard, statements: &str) -> usize {
     spent
 }
 
-#[test]
-fn a_warm_client_is_there_after_few_round_trips() {
-    let relay = Arc::new(Relay::default());
-    let server = config(&base("round_trips"));
-    let Host::Tcp(host) = &server.get_hosts()[0] else {
-        panic!("`DATABASE_URL` must name a host for this test");
-    };
-    let address = format!("{host}:{}", server.get_ports().first().unwrap_or(&5432));
-    let port = Arc::clone(&relay).start(address);
-    let mut relayed = tokio_postgres::Config::new();
-    relayed
-        .host("127.0.0.1")
-        .port(port)
-        .user(server.get_user().expect("`DATABASE_URL` names a user"))
-        .dbname(base("round_trips"));
-    if let Some(password) = server.get_password() {
-        relayed.password(password);
-    }
-    configure(
-        Config::from_config(relayed).migrate_with("1", |config| async move {
+/// The relay of this process, by which its driver is configured.
+fn relay() -> &'static Arc<Relay> {
+    static RELAY: OnceLock<Arc<Relay>> = OnceLock::new();
+    RELAY.get_or_init(|| {
+        let relay = Arc::new(Relay::default());
+        let server = config(&base("round_trips"));
+        let Host::Tcp(host) = &server.get_hosts()[0] else {
+            panic!("`DATABASE_URL` must name a host for this test");
+        };
+        let address = format!("{host}:{}", server.get_ports().first().unwrap_or(&5432));
+        let mut relayed = tokio_postgres::Config::new();
+        relayed
+            .host("127.0.0.1")
+            .port(Arc::clone(&relay).start(address))
+            .user(server.get_user().expect("`DATABASE_URL` names a user"))
+            .dbname(base("round_trips"));
+        if let Some(password) = server.get_password() {
+            relayed.password(password);
+        }
+        let config = Config::from_config(relayed).migrate_with("1", |config| async move {
             let schema: String = (0..50)
                 .map(|n| format!("CREATE TABLE t{n} (id serial PRIMARY KEY);"))
                 .collect();
@@ -129,14 +143,22 @@ fn a_warm_client_is_there_after_few_round_trips() {
                     "{schema} CREATE TABLE item (id serial PRIMARY KEY)"
                 ))
                 .await
-        }),
-    )
-    .unwrap();
-    let first = dagz_core::Scope::builder("round_trips::first")
-        .enter()
-        .unwrap();
+        });
+        configure(config).expect("nobody else configures it");
+        relay
+    })
+}
+
+/// One test at a time: the relay counts, and holds back, for all.
+static TURN: Mutex<()> = Mutex::new(());
+
+#[test]
+fn a_warm_client_is_there_after_few_round_trips() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = relay();
+    let first = Scope::builder("round_trips::first").enter().unwrap();
     let worker = first.scope().worker();
-    test(&relay, first, "SELECT 1");
+    test(relay, first, "SELECT 1");
     let mut spent = Vec::new();
     for statements in [
         "SELECT 1",
@@ -145,11 +167,43 @@ fn a_warm_client_is_there_after_few_round_trips() {
         "SELECT 1",
     ] {
         let guard = site::enter_on(worker, "round_trips::test");
-        spent.push(test(&relay, guard, statements));
+        spent.push(test(relay, guard, statements));
     }
-    println!("round trips: {spent:?}");
     assert!(
         spent.iter().all(|spent| (1..=AT_MOST).contains(spent)),
         "round trips: {spent:?}"
     );
+}
+
+#[test]
+fn what_the_server_reads_late_is_not_done_in_the_next_test() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = relay();
+    let guard = Scope::builder("round_trips::late").enter().unwrap();
+    let worker = guard.scope().worker();
+    run(async {
+        let client = Client::from_scope(guard.scope()).await.unwrap();
+        // A first answer, so that the session is there.
+        assert_eq!(rows(&client, "SELECT count(*) FROM item").await, ["0"]);
+        relay.holds.store(true, Ordering::SeqCst);
+        let insert = client.batch_execute("INSERT INTO item DEFAULT VALUES");
+        tokio::time::timeout(Duration::from_millis(50), insert)
+            .await
+            .expect_err("it is held back");
+    });
+    drop(guard);
+    let guard = site::enter_on(worker, "round_trips::next");
+    let count = run(async {
+        let config = tokio_postgres::Config::from_scope(guard.scope())
+            .await
+            .unwrap();
+        relay.holds.store(false, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        rows(
+            &support::connect(&config).await,
+            "SELECT count(*) FROM item",
+        )
+        .await
+    });
+    assert_eq!(count, ["0"]);
 }
