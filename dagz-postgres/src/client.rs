@@ -2,7 +2,7 @@
 //! configuration.
 //!
 //! Opening a connection costs as much as a hundred small queries, so [`Client`] comes from a
-//! [`Shelf`] of kept ones, a shelf for each worker's database, and goes back there clean.
+//! shelf of kept ones, a shelf for each worker's database, and goes back there clean.
 
 use std::{
     fmt,
@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use dagz_core::{Error, ErrorKind, FromScope, Result, Scope, Target, driver::Shelf};
+use dagz_core::{Error, ErrorKind, FromScope, Result, Scope, Target};
 use futures_util::FutureExt;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
@@ -40,7 +40,44 @@ pub struct Client {
     /// Present until dropped.
     inner: Option<tokio_postgres::Client>,
     /// Where it goes back to; nowhere if the database is not a worker's own.
-    shelf: Option<Arc<Shelf<tokio_postgres::Client>>>,
+    home: Option<Home>,
+}
+
+/// Whose a kept connection is, and what the server calls its session.
+struct Home {
+    database: Arc<Database>,
+    pid: i32,
+}
+
+/// A connection on the shelf, with the number of its session.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    client: tokio_postgres::Client,
+    pid: i32,
+}
+
+/// Notes a session as unclean when it is dropped, unless it was found clean before.
+///
+/// Closing its connection does not end it: a busy server may not even have read yet what the test sent
+/// last, and would do it in the middle of the next test. Until it reads it, the session looks idle, and
+/// like one of dagz's own.
+struct Cleaning {
+    home: Home,
+    is_clean: bool,
+}
+
+impl Cleaning {
+    fn succeeded(&mut self) {
+        self.is_clean = true;
+    }
+}
+
+impl Drop for Cleaning {
+    fn drop(&mut self) {
+        if !self.is_clean {
+            self.home.database.note_unclean(self.home.pid);
+        }
+    }
 }
 
 impl Client {
@@ -50,13 +87,14 @@ impl Client {
             let server = driver.server(&route::endpoint(&driver.config().base))?;
             return Ok(Self {
                 inner: Some(server.open(route.name(), "dagz test").await?),
-                shelf: None,
+                home: None,
             });
         };
         let database = driver.database(target)?;
+        let Kept { client, pid } = take(&database, target).await?;
         Ok(Self {
-            inner: Some(take(&database, target).await?),
-            shelf: Some(Arc::clone(&database.shelf)),
+            inner: Some(client),
+            home: Some(Home { database, pid }),
         })
     }
 }
@@ -83,10 +121,18 @@ impl DerefMut for Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if let (Some(client), Some(shelf)) = (self.inner.take(), self.shelf.take())
-            && !client.is_closed()
-        {
-            shelf.give_back(async move { clean(&client).await.is_ok().then_some(client) });
+        if let (Some(client), Some(home)) = (self.inner.take(), self.home.take()) {
+            let shelf = Arc::clone(&home.database.shelf);
+            let pid = home.pid;
+            let mut cleaning = Cleaning {
+                home,
+                is_clean: false,
+            };
+            shelf.give_back(async move {
+                clean(&client).await.ok()?;
+                cleaning.succeeded();
+                Some(Kept { client, pid })
+            });
         }
     }
 }
@@ -148,25 +194,39 @@ async fn resolved(driver: &Driver) -> Result<dagz_core::Route> {
 }
 
 /// A client for the database of `target`, kept or new, whose session is called after its test.
-async fn take(database: &Database, target: &Target) -> Result<tokio_postgres::Client> {
-    let client = loop {
+async fn take(database: &Database, target: &Target) -> Result<Kept> {
+    let kept = loop {
         match database.shelf.take() {
-            Some(client) if client.is_closed() => {}
-            Some(client) => break client,
-            None => {
-                let name = provision::session_name(target, "kept");
-                break database.server.open(target.name(), &name).await?;
-            }
+            Some(kept) if kept.client.is_closed() => {}
+            Some(kept) => break kept,
+            None => break open(database, target).await?,
         }
     };
     let name = sql::literal(&route::application_name(target));
     // Polled once, it is sent; it is done before anything the test asks for.
     drop(
-        client
+        kept.client
             .batch_execute(&format!("SET application_name = {name}"))
             .now_or_never(),
     );
-    Ok(client)
+    Ok(kept)
+}
+
+async fn open(database: &Database, target: &Target) -> Result<Kept> {
+    let name = provision::session_name(target, "kept");
+    let client = database.server.open(target.name(), &name).await?;
+    let row = client
+        .query_typed("SELECT pg_backend_pid()", &[])
+        .await
+        .and_then(|rows| rows[0].try_get(0));
+    let pid = row.map_err(|error| {
+        error::statement(
+            ErrorKind::Prepare,
+            format!("cannot use a session in database `{}`", target.name()),
+            error,
+        )
+    })?;
+    Ok(Kept { client, pid })
 }
 
 async fn clean(client: &tokio_postgres::Client) -> Result<(), tokio_postgres::Error> {

@@ -3,14 +3,16 @@
 //! [`Driver`] implements [`DbConfig`]; the work is done in `provision` and `reset`. [`configure`]
 //! makes one the driver of this process.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dagz_core::{
     DbConfig, Endpoint, Options, Result, Target, async_trait,
     driver::{self, Configured, Known, PrepareWith, Shelf},
 };
 
-use crate::{Config, Prepare, provision, reset, reset::Keeper, route, server::Server};
+use crate::{
+    Config, Prepare, client::Kept, provision, reset, reset::Keeper, route, server::Server,
+};
 
 /// The word for this driver everywhere.
 pub(crate) const NAME: &str = "postgres";
@@ -66,7 +68,24 @@ struct Shared {
 pub(crate) struct Database {
     pub(crate) server: Arc<Server>,
     pub(crate) keeper: tokio::sync::Mutex<Option<Keeper>>,
-    pub(crate) shelf: Arc<Shelf<tokio_postgres::Client>>,
+    pub(crate) shelf: Arc<Shelf<Kept>>,
+    /// Sessions that did not become clean after a test, and may go on with what it asked of them.
+    unclean: Mutex<Vec<i32>>,
+}
+
+impl Database {
+    /// The next reset is to end the session `pid`.
+    pub(crate) fn note_unclean(&self, pid: i32) {
+        self.unclean
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(pid);
+    }
+
+    /// The sessions to end, which are forgotten by it.
+    pub(crate) fn take_unclean(&self) -> Vec<i32> {
+        std::mem::take(&mut *self.unclean.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Driver {
@@ -103,6 +122,7 @@ impl Driver {
             shelf: Arc::default(),
             server,
             keeper: tokio::sync::Mutex::default(),
+            unclean: Mutex::default(),
         }))
     }
 }

@@ -108,6 +108,16 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
                 }
             },
         };
+        let unclean = database.take_unclean();
+        if !unclean.is_empty()
+            && let Err(error) = sessions::end_unclean(&keeper.client, target, &unclean).await
+        {
+            unclean
+                .into_iter()
+                .for_each(|pid| database.note_unclean(pid));
+            *slot = Some(keeper);
+            return Err(error);
+        }
         match keeper.reset(driver, target, mode).await {
             Ok(Outcome::Clean) => {
                 *slot = Some(keeper);

@@ -19,6 +19,7 @@ mod demo;
 mod process;
 mod progress;
 mod services;
+mod soak;
 mod test;
 mod tidy;
 mod tools;
@@ -43,6 +44,8 @@ enum Command {
     Services(services::command::Arguments),
     /// Run tests with the servers they need up.
     Test(test::Arguments),
+    /// Run the drivers' random tests again and again, for an hour.
+    Soak(soak::Arguments),
     /// Run every check and test, as continuous integration does.
     Ci(ci::Arguments),
     /// Run the example's suite as people do today, serially with dagz, and on many workers; print a comparison.
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
     let outcome = process::watch_signals().and_then(|()| match Arguments::parse().command {
         Command::Services(arguments) => services::command::run(&arguments),
         Command::Test(arguments) => test::run(&arguments),
+        Command::Soak(arguments) => soak::run(&arguments),
         Command::Ci(arguments) => ci::run(&arguments),
         Command::Demo(arguments) => demo::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),

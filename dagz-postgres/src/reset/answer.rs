@@ -29,7 +29,6 @@ pub(super) struct Answer {
     pub(super) stamp: Option<String>,
     pub(super) found: Vec<u32>,
     pub(super) sessions: Option<Vec<i32>>,
-    pub(super) is_stale: bool,
 }
 
 impl Answer {
@@ -43,7 +42,6 @@ impl Answer {
             stamp: next(),
             found: next().map(|text| numbers(&text)).unwrap_or_default(),
             sessions: next().map(|text| numbers(&text)),
-            is_stale: next().is_some_and(|text| text == "true"),
         })
     }
 }

@@ -132,6 +132,8 @@ pub(super) struct Catalog {
     pub(super) has_always_triggers: bool,
     /// Whether writes are noted, and the role may see all that a reset by the log relies on.
     pub(super) is_logged: bool,
+    /// Whether a function of the server's reads the state of a sequence, which came with Postgres 18.
+    pub(super) reads_sequences: bool,
     /// Whether the role may switch triggers and foreign keys off for a transaction.
     pub(super) may_replicate: bool,
     /// Whether the server can have prepared transactions at all.
@@ -150,7 +152,8 @@ pub(super) enum Loaded {
 }
 
 impl Catalog {
-    /// Reads what is noted in the database behind `client`, a server of this major version.
+    /// Reads what is noted in the database behind `client`, a server of this major version. Not by
+    /// `shobj_description`, which takes a new session half a millisecond.
     pub(super) async fn load(client: &Client, database: &str, major: u32) -> Result<Loaded> {
         let may_replicate = if major >= 15 {
             "has_parameter_privilege('session_replication_role', 'SET')"
@@ -158,7 +161,8 @@ impl Catalog {
             "current_setting('is_superuser') = 'on'"
         };
         let query = format!(
-            "SELECT d.oid, d.datconnlimit, shobj_description(d.oid, 'pg_database'), {may_replicate}, \
+            "SELECT d.oid, d.datconnlimit, \
+                    (SELECT s.description FROM pg_shdescription s WHERE s.objoid = d.oid AND s.classoid = 1262), {may_replicate}, \
                     current_setting('max_prepared_transactions')::int > 0, \
                     current_setting('is_superuser') = 'on' \
              FROM pg_database d WHERE d.datname = current_database();
@@ -178,7 +182,7 @@ impl Catalog {
             }
         };
         Ok(
-            Self::from_results(&results(messages)).map_or(Loaded::NoRecord, |catalog| {
+            Self::from_results(&results(messages), major).map_or(Loaded::NoRecord, |catalog| {
                 Loaded::Catalog(Box::new(catalog))
             }),
         )
@@ -191,7 +195,7 @@ impl Catalog {
         rows.first()?.iter().map(|row| number(row, 0)).collect()
     }
 
-    fn from_results(results: &[Vec<SimpleQueryRow>]) -> Option<Self> {
+    fn from_results(results: &[Vec<SimpleQueryRow>], major: u32) -> Option<Self> {
         let [facts, state, tables, sequences] = results else {
             return None;
         };
@@ -221,6 +225,7 @@ impl Catalog {
             connection_limit: number(facts, 1)?,
             stamp: facts.get(2).map(str::to_owned),
             may_replicate,
+            reads_sequences: major >= 18,
             has_prepared: is_true(facts, 4),
             is_watched: is_true(state, 0),
             is_superuser: is_true(facts, 5),

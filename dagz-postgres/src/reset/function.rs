@@ -39,7 +39,10 @@ const LARGE_LOG: i64 = 64 << 10;
 const AT_ONCE: usize = 500;
 
 /// The statement that creates it; `has_unnoted` where writes to some tables are not in the log.
-pub(super) fn text(log: &WriteLog, has_unnoted: bool) -> String {
+///
+/// Where it cannot be told that no sequence moved, all are set back that may have: no function of
+/// Postgres before 18 tells of a `setval(…, false)`, and setting one costs less than a query that reads it.
+pub(super) fn text(log: &WriteLog, has_unnoted: bool, reads_sequences: bool) -> String {
     let (class, object) = lock::KEY;
     let leftover = log
         .unless_blind("sessions", &sessions::is_leftover("a", "tag"), "false")
@@ -78,6 +81,29 @@ pub(super) fn text(log: &WriteLog, has_unnoted: bool) -> String {
         ""
     };
     let stale = log.unless_blind("stale", "seen IS DISTINCT FROM p.now_seen", "false");
+    let moved = if reads_sequences {
+        "coalesce((q.now).last_value <> q.goal_value OR (q.now).is_called <> q.goal_called, true)"
+    } else {
+        "NOT q.goal_called OR pg_sequence_last_value(q.oid) IS DISTINCT FROM q.goal_value"
+    };
+    let now = if reads_sequences {
+        "pg_get_sequence_data(q.oid)"
+    } else {
+        "NULL"
+    };
+    let set_back = log
+        .unless_blind(
+            "sequences",
+            &format!(
+                "PERFORM setval(q.oid, q.goal_value, q.goal_called)
+        FROM (SELECT q.oid, CASE WHEN is_baseline THEN q.last_value ELSE q.start END AS goal_value,
+                     is_baseline AND q.is_called AS goal_called, {now} AS now
+              FROM dagz_baseline.sequences q WHERE q.owner IS NULL OR q.owner <> ALL (kept) OFFSET 0) q
+        WHERE {moved};"
+            ),
+            "NULL;",
+        )
+        .to_owned();
     format!(
         "CREATE FUNCTION dagz_baseline.reset(
     this oid, expected text, tag text, is_locked boolean, has_prepared boolean, goal text, kept oid[],
@@ -135,8 +161,11 @@ BEGIN
         END IF;
         PERFORM lo_unlink(o.oid) FROM pg_largeobject_metadata o;
     END IF;
+    IF is_stale THEN
+        {set_back}
+    END IF;
     IF NOT is_written AND moved = '{{}}' AND unnoted = '{{}}' THEN
-        RETURN ARRAY['clean', NULL, stamp, NULL, sessions::text, is_stale::text];
+        RETURN ARRAY['clean', NULL, stamp, NULL, sessions::text];
     END IF;
 
     -- What is taken out of the log here is what is dealt with: an entry that comes later stays.
@@ -175,7 +204,7 @@ BEGIN
             UPDATE dagz_baseline.state SET mark = pg_current_xact_id();
         END IF;
     END IF;
-    RETURN ARRAY['repaired', NULL, stamp, NULL, sessions::text, is_stale::text];
+    RETURN ARRAY['repaired', NULL, stamp, NULL, sessions::text];
 END $dagz$;"
     )
 }

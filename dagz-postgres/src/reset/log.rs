@@ -175,7 +175,14 @@ pub(super) async fn install(client: &Client, config: &Config) -> Result<(), toki
         "CREATE FUNCTION dagz_baseline.unnoted(is_baseline boolean) RETURNS oid[] LANGUAGE plpgsql AS $$ \
          BEGIN RETURN pg_catalog.array_remove(ARRAY[{unnoted}]::oid[], NULL); END $$;"
     ));
-    batch.push_str(&function::text(log, !unnoted.is_empty()));
+    let reads_sequences = client
+        .query_one(
+            "SELECT current_setting('server_version_num')::int >= 180000",
+            &[],
+        )
+        .await?
+        .get(0);
+    batch.push_str(&function::text(log, !unnoted.is_empty(), reads_sequences));
     client
         .batch_execute("SET LOCAL check_function_bodies = off")
         .await?;

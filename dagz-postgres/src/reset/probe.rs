@@ -306,7 +306,7 @@ fn statement(
         .iter()
         .map(|index| table_expression(&tables[*index]))
         .collect();
-    let sequences = moved(sequences);
+    let sequences = moved(sequences, catalog.reads_sequences);
     format!(
         "SELECT (SELECT description FROM pg_shdescription WHERE objoid = {database} AND classoid = 1262), \
                 {drift}, \
@@ -317,19 +317,36 @@ fn statement(
     )
 }
 
-/// For each sequence, whether it stands elsewhere than it should. No function of Postgres tells as
-/// exactly before version 18: `pg_sequence_last_value` is blind to `setval(…, false)`.
-pub(super) fn moved(sequences: &[ProbedSequence]) -> String {
-    let moved: Vec<_> = sequences
-        .iter()
-        .map(|sequence| {
-            format!(
-                "(SELECT last_value <> {} OR is_called <> {} FROM {})",
-                sequence.value, sequence.is_called, sequence.name
-            )
-        })
-        .collect();
-    format!("ARRAY[{}]::boolean[]", moved.join(", "))
+/// For each sequence, whether it stands elsewhere than it should. Where the server `reads_sequences`
+/// by a function, that takes 1.5 µs each; else each is a query of its own, of 10 µs, since
+/// `pg_sequence_last_value` is blind to `setval(…, false)`.
+pub(super) fn moved(sequences: &[ProbedSequence], reads_sequences: bool) -> String {
+    if !reads_sequences || sequences.is_empty() {
+        let moved: Vec<_> = sequences
+            .iter()
+            .map(|sequence| {
+                format!(
+                    "(SELECT last_value <> {} OR is_called <> {} FROM {})",
+                    sequence.value, sequence.is_called, sequence.name
+                )
+            })
+            .collect();
+        return format!("ARRAY[{}]::boolean[]", moved.join(", "));
+    }
+    let list = |each: &dyn Fn(&ProbedSequence) -> String| {
+        let all: Vec<_> = sequences.iter().map(each).collect();
+        all.join(",")
+    };
+    // One that is gone reads as NULLs.
+    format!(
+        "(SELECT array_agg(coalesce((r.now).last_value <> r.value OR (r.now).is_called <> r.is_called, true) ORDER BY r.place) \
+          FROM (SELECT u.*, pg_get_sequence_data(u.oid) AS now \
+                FROM unnest('{{{}}}'::oid[], '{{{}}}'::bigint[], '{{{}}}'::boolean[]) \
+                     WITH ORDINALITY u (oid, value, is_called, place) OFFSET 0) r)",
+        list(&|sequence| sequence.oid.to_string()),
+        list(&|sequence| sequence.value.to_string()),
+        list(&|sequence| sequence.is_called.to_string()),
+    )
 }
 
 /// The table's size if it differs from its start, else NULL.

@@ -1,12 +1,12 @@
 //! The reset by the log of writes: one call of `dagz_baseline.reset` (`reset/function.rs`).
 //!
 //! Nothing can tell the log that a sequence moved, by a bare `nextval` or in what was rolled back. So
-//! all of them are compared: in the background when a test is released ([`Keeper::compare`]), and
-//! again beside the call where a session did anything since. Where the log does not serve, because
+//! all of them are compared in the background when a test is released ([`Keeper::compare`]); where
+//! that was not done, or a session did anything since, the call sets back all that may have moved. Where the log does not serve, because
 //! the database was last reset to another state or its tables are large, `reset/keeper.rs` looks.
 
 use dagz_core::{Result, Target, driver::Failure};
-use futures_util::future::{join, join3};
+use futures_util::future::join;
 use tokio_postgres::{Client, Row, Statement, error::SqlState};
 
 use super::{
@@ -27,6 +27,7 @@ pub(super) struct Quick {
     kept: Vec<u32>,
     tables: Vec<ProbedTable>,
     sequences: Vec<ProbedSequence>,
+    reads_sequences: bool,
     /// To be run before the first call.
     settings: Option<String>,
     statements: Option<Statements>,
@@ -73,6 +74,7 @@ impl Keeper {
             kept,
             tables: probe::tables(catalog, mode, &config.keep_tables),
             sequences,
+            reads_sequences: catalog.reads_sequences,
             settings: Some(self.settings(driver)),
             statements: None,
             spared: Vec::new(),
@@ -222,8 +224,7 @@ impl Keeper {
         Ok(outcome)
     }
 
-    /// Calls the function, after `truncation` if there is one, and puts sequences back: one round
-    /// trip, and a second where sequences moved that nobody had seen.
+    /// Calls the function, after `truncation` if there is one: one round trip.
     async fn ask(
         &self,
         quick: &mut Quick,
@@ -272,25 +273,9 @@ impl Keeper {
                 }
             }
         };
-        let (done, row, moved) = if seen.is_some() {
-            let (done, row) = join(first, call).await;
-            (done, row, None)
-        } else {
-            let (done, row, moved) = join3(first, call, quick.moved(client)).await;
-            (done, row, Some(moved))
-        };
+        let (done, row) = join(first, call).await;
         done?;
         let answer = Answer::read(&row?)?;
-        let moved = match moved {
-            Some(moved) => moved?,
-            None if answer.is_stale => quick.moved(client).await?,
-            None => Vec::new(),
-        };
-        if !moved.is_empty()
-            && matches!(answer.outcome.as_deref(), None | Some("clean" | "repaired"))
-        {
-            client.batch_execute(&quick.set_back(&moved)).await?;
-        }
         quick.settings = None;
         Ok(answer)
     }
@@ -317,20 +302,11 @@ impl Keeper {
 }
 
 impl Quick {
-    /// Which sequences stand elsewhere than they should.
-    async fn moved(&self, client: &Client) -> Result<Vec<u32>, tokio_postgres::Error> {
-        let row = match &self.statements {
-            Some(statements) => client.query_one(&statements.moved, &[]).await?,
-            None => client
-                .query_typed(&self.moved_text(), &[])
-                .await
-                .map(|mut rows| rows.remove(0))?,
-        };
-        self.moved_in(&row)
-    }
-
     fn moved_text(&self) -> String {
-        format!("SELECT {}", probe::moved(&self.sequences))
+        format!(
+            "SELECT {}",
+            probe::moved(&self.sequences, self.reads_sequences)
+        )
     }
 
     fn moved_in(&self, row: &Row) -> Result<Vec<u32>, tokio_postgres::Error> {
@@ -341,14 +317,6 @@ impl Quick {
             .filter(|(moved, _)| *moved)
             .map(|(_, sequence)| sequence.oid)
             .collect())
-    }
-
-    fn set_back(&self, moved: &[u32]) -> String {
-        self.sequences
-            .iter()
-            .filter(|sequence| moved.contains(&sequence.oid))
-            .map(repair::set_back)
-            .collect()
     }
 
     async fn compare(

@@ -97,6 +97,45 @@ pub(super) async fn end(client: &Client, target: &Target, patience: Duration) ->
     Ok(())
 }
 
+/// Ends the sessions `pids`, kept ones that did not become clean, as far as they are still there.
+pub(super) async fn end_unclean(client: &Client, target: &Target, pids: &[i32]) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        // In this database only: a number may have passed to a session that is nobody's business.
+        let left: i64 = client
+            .query_one(
+                "SELECT count(pg_terminate_backend(a.pid)) FROM pg_stat_activity a \
+                 WHERE a.datname = current_database() AND a.pid = ANY ($1)",
+                &[&pids],
+            )
+            .await
+            .and_then(|row| row.try_get(0))
+            .map_err(|error| {
+                error::statement(
+                    ErrorKind::Prepare,
+                    format!(
+                        "cannot end unclean sessions in database `{}`",
+                        target.name()
+                    ),
+                    error,
+                )
+            })?;
+        if left == 0 {
+            return Ok(());
+        }
+        if started.elapsed() > ENDING {
+            return Err(Error::new(
+                ErrorKind::InUse,
+                format!(
+                    "sessions {pids:?} of an earlier test in database `{}` do not end though they were told to",
+                    target.name()
+                ),
+            ));
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
 async fn list(client: &Client, target: &Target) -> Result<Vec<Session>> {
     let statement = format!(
         "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'a session without a name'), \

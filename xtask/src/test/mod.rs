@@ -86,6 +86,17 @@ pub(crate) fn run_contract(root: &Path, server: &Server) -> Result<Outcome> {
     run_counted(command)
 }
 
+/// Runs the random tests of `package`, and shows their output.
+pub(crate) fn run_random(root: &Path, package: &str, servers: &[Server]) -> Result<Outcome> {
+    let mut command = workspace::cargo(root);
+    command.args(["test", "--all-features", "--package", package]);
+    command.args(["--test", "random*"]);
+    for server in servers {
+        command.envs(server.environment());
+    }
+    run_counted(command)
+}
+
 /// What came of a run.
 #[derive(Debug)]
 pub(crate) struct Outcome {
