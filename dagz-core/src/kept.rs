@@ -94,7 +94,7 @@ fn numbers(directory: &Path) -> Result<Vec<u32>> {
     for entry in entries {
         let name = entry.map_err(io_error("reading", directory))?.file_name();
         let name = name.to_str().and_then(|name| name.strip_suffix(".json"));
-        let number = name.and_then(|name| name.strip_prefix("jw")?.parse().ok());
+        let number = name.and_then(|name| name.strip_prefix("jw")?.parse::<u32>().ok());
         found.extend(number);
     }
     Ok(found)
