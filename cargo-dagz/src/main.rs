@@ -3,7 +3,7 @@
 //! # Reading this crate
 //!
 //! One file per subcommand; what they share is in `place.rs` (which workspace, which jobs), `service.rs` (which
-//! servers), `screen.rs` (tables, colours, times) and `exit.rs` (exit codes).
+//! servers), `database.rs` (any driver's databases), `screen.rs` (tables, colours, times) and `exit.rs` (exit codes).
 
 #![expect(clippy::print_stderr, reason = "a command talks to its user")]
 

@@ -3,7 +3,8 @@
 //! [`History`] lists the jobs of a state directory, [`Job`] is one of them, [`Log`] reads its events while
 //! they are being written, and [`Summary`] says what they amount to. All of it is read as any version of dagz
 //! left it: keys and kinds of events that are not known pass, lines that are torn or of a later format are
-//! counted and passed over. [`Kept`] is a worker that is kept as a failed test left it, and [`Quiet`] keeps new jobs from starting while something is removed.
+//! counted and passed over. [`Kept`] is a worker that is kept as a failed test left it, and [`Quiet`] keeps new
+//! jobs from starting while something is removed.
 
 mod log;
 pub(crate) mod output;

@@ -65,25 +65,39 @@ impl Kept {
     /// [`ErrorKind::Io`] where the directory is there and cannot be read.
     pub fn all(settings: &Settings) -> Result<Vec<Self>> {
         let directory = directory(settings);
-        let entries = match fs::read_dir(&directory) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(io_error("reading", &directory))?,
-        };
-        let mut found = Vec::new();
-        for entry in entries {
-            let path = entry.map_err(io_error("reading", &directory))?.path();
-            if path
-                .extension()
-                .is_some_and(|extension| extension == "json")
-            {
-                // It may have been given back in this moment.
-                let text = fs::read(&path).ok();
-                found.extend(text.and_then(|text| serde_json::from_slice::<Self>(&text).ok()));
-            }
-        }
+        let mut found: Vec<_> = numbers(&directory)?
+            .into_iter()
+            .map(|worker| {
+                let text = fs::read(record(&directory, Worker::new(worker))).ok();
+                let told = text.and_then(|text| serde_json::from_slice::<Self>(&text).ok());
+                // The name is what keeps it, whatever is in the file.
+                told.unwrap_or(Self {
+                    worker,
+                    job: String::new(),
+                    test: "an unknown test".to_owned(),
+                    since: 0,
+                })
+            })
+            .collect();
         found.sort_by_key(|kept| (kept.since, kept.worker));
         Ok(found)
     }
+}
+
+/// The numbers of the workers that are kept, by the names of their records: asked whenever a worker is waited for.
+fn numbers(directory: &Path) -> Result<Vec<u32>> {
+    let entries = match fs::read_dir(directory) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.map_err(io_error("reading", directory))?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(io_error("reading", directory))?.file_name();
+        let name = name.to_str().and_then(|name| name.strip_suffix(".json"));
+        let number = name.and_then(|name| name.strip_prefix("jw")?.parse::<u32>().ok());
+        found.extend(number);
+    }
+    Ok(found)
 }
 
 fn directory(settings: &Settings) -> PathBuf {
@@ -101,7 +115,8 @@ pub(crate) fn is_kept(settings: &Settings, worker: Worker) -> bool {
 
 /// The workers that tests of this node may take: as many as there are to be, without those that are kept.
 pub(crate) fn pool(settings: &Settings) -> Result<Vec<Worker>> {
-    let kept = Kept::all(settings)?.iter().map(Kept::worker).collect();
+    let kept = numbers(&directory(settings))?;
+    let kept = kept.into_iter().map(Worker::new).collect();
     Ok(without(settings, &kept).collect())
 }
 
@@ -238,7 +253,7 @@ mod tests {
             .state_dir(dir.path())
             .load()
             .unwrap();
-        let numbers = || {
+        let left = || {
             let pool = pool(&settings).unwrap();
             pool.iter()
                 .map(|worker| worker.number())
@@ -250,15 +265,18 @@ mod tests {
             let path = record(&directory(&settings), Worker::new(worker));
             fs::write(path, kept).unwrap();
         };
-        assert_eq!(numbers(), [0, 1]);
+        assert_eq!(left(), [0, 1]);
         set_aside(0);
-        assert_eq!(numbers(), [1, 2]);
+        assert_eq!(left(), [1, 2]);
         set_aside(2);
-        assert_eq!(numbers(), [1, 3]);
+        assert_eq!(left(), [1, 3]);
         assert!(is_kept(&settings, Worker::new(2)));
         give_back(&settings, Worker::new(0)).unwrap();
-        assert_eq!(numbers(), [0, 1]);
+        assert_eq!(left(), [0, 1]);
         fs::write(directory(&settings).join("jw01.json"), "torn").unwrap();
-        assert_eq!(numbers(), [0, 1], "nobody can say whose that is");
+        assert_eq!(left(), [0, 3], "though nobody can say whose that is");
+        let all = Kept::all(&settings).unwrap();
+        let all: Vec<_> = all.iter().map(|kept| (kept.worker, kept.test())).collect();
+        assert_eq!(all, [(1, "an unknown test"), (2, "t")]);
     }
 }

@@ -88,6 +88,21 @@ impl Progress {
         self.lock().targets.push(target);
     }
 
+    /// Workers' databases that were opened and that dagz did not prepare: those of `manual_init`.
+    pub(crate) fn unprepared(&self, prepared: &[Target]) -> Vec<Target> {
+        let mut found: Vec<Target> = Vec::new();
+        for target in self.lock().routes.values() {
+            let is_same = |other: &Target| {
+                (other.driver(), other.endpoint(), other.name())
+                    == (target.driver(), target.endpoint(), target.name())
+            };
+            if !prepared.iter().chain(&found).any(is_same) {
+                found.push(target.clone());
+            }
+        }
+        found
+    }
+
     /// The databases that were prepared so far.
     pub(crate) fn prepared_keys(&self) -> Vec<Key> {
         let state = self.lock();

@@ -350,8 +350,12 @@ impl Drop for ScopeGuard {
         let as_expected = || thread::panicking() == self.should_panic;
         let passed = self.passed.unwrap_or_else(as_expected);
         let targets = self.scope.inner.progress.close();
-        if !passed && !targets.is_empty() && self.hold.is_some() && keeps_failed() {
-            kept::keep(&self.scope, &targets);
+        if !passed && self.hold.is_some() && keeps_failed() {
+            let unprepared = self.scope.inner.progress.unprepared(&targets);
+            let used = [&targets[..], &unprepared].concat();
+            if !used.is_empty() {
+                kept::keep(&self.scope, &used);
+            }
         }
         for target in targets {
             if let Some(config) = config::configured(target.driver()) {

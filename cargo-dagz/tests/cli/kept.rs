@@ -90,6 +90,23 @@ fn ten_are_kept_and_then_no_more() {
     );
 }
 
+#[test]
+fn nothing_is_kept_where_a_server_has_no_room_for_another_worker() {
+    // The last index but the books'.
+    let site = Site::new("noroom", 22).with("DAGZ_KEEP_FAILED", "true");
+    for _ in 0..2 {
+        assert_eq!(site.suite(&["b_panics"]), Some(101));
+        let logs = site.dagz(&["logs", "--failed"]).stdout;
+        assert!(logs.contains("jw00.t001"), "{logs}");
+        assert!(
+            logs.contains("kept: not kept: Redis at ") && logs.contains("set `databases 1025`"),
+            "{logs}"
+        );
+    }
+    let doctor = site.dagz(&["doctor"]).stdout;
+    assert!(!doctor.contains("left it"), "{doctor}");
+}
+
 /// `text` with `[port]` for each word that is a number above those that name workers and indices.
 fn without_ports(text: &str) -> String {
     let lines = text.lines().map(|line| {
