@@ -15,11 +15,11 @@ mod watch;
 
 use std::{process::ExitCode, time::Duration};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use dagz_core::{Scope, Settings};
 
-use crate::reset::Backend;
+use crate::{reset::Backend, row::Row};
 
 /// Measures what dagz costs.
 #[derive(Parser, Debug)]
@@ -91,14 +91,21 @@ fn run(group: Group) -> Result<()> {
                 [] => &Backend::ALL,
                 some => some,
             };
+            let mut failed = Vec::new();
             for backend in backends {
                 for size in &reset.sizes {
                     let budget = Duration::from_secs_f64(reset.seconds);
-                    for row in reset::run(*backend, *size, budget)? {
-                        row.tell()?;
+                    match reset::run(*backend, *size, budget) {
+                        Ok(rows) => rows.iter().try_for_each(Row::tell)?,
+                        // The figures of others are no worse for it.
+                        Err(error) => {
+                            say::progress(&format!("error: {error:#}"));
+                            failed.push(format!("{backend:?} with {size}"));
+                        }
                     }
                 }
             }
+            ensure!(failed.is_empty(), "no figures for {}", failed.join(", "));
         }
     }
     Ok(())

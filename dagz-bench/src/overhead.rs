@@ -80,12 +80,12 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
         (
             "dagz, a lease",
             0,
-            Box::new(|| timed(|| Ok(drop(Lease::acquire(settings, "j1", "bench")?)))),
+            Box::new(|| timed(|| Ok(Lease::acquire(settings, "j1", "bench").map(drop)?))),
         ),
         (
             "dagz, a scope",
             0,
-            Box::new(|| timed(|| Ok(drop(Scope::builder("bench").enter()?)))),
+            Box::new(|| timed(|| Ok(Scope::builder("bench").enter().map(drop)?))),
         ),
         (
             "dagz, a thread and a test without a database",

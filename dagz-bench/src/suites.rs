@@ -27,6 +27,9 @@ use crate::{
 const BASE: &str = "dagz_bench_suite";
 const MIGRATED: &str = "dagz_bench_suite_by_hand";
 
+/// A copy of it, to which nobody may ever have been connected who is slow to leave.
+const TEMPLATE: &str = "dagz_bench_suite_template";
+
 /// The project that dagz stamps databases with here.
 const PROJECT: &str = "dagz-bench-suite";
 
@@ -134,8 +137,10 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     runtime::wait(async move {
         remove_databases(&config, PROJECT, BASE).await?;
         let elsewhere = connect(&config, "postgres").await?;
-        let drop = format!("DROP DATABASE IF EXISTS {MIGRATED} WITH (FORCE)");
-        elsewhere.batch_execute(&drop).await?;
+        for database in [MIGRATED, TEMPLATE] {
+            let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
+            elsewhere.batch_execute(&drop).await?;
+        }
         anyhow::Ok(())
     })??;
     outcome
@@ -155,7 +160,8 @@ async fn migrate(elsewhere: &Client, config: &tokio_postgres::Config) -> Result<
             .batch_execute(&std::fs::read_to_string(path)?)
             .await?;
     }
-    Ok(())
+    drop(client);
+    make(elsewhere, TEMPLATE, &format!("TEMPLATE {MIGRATED}")).await
 }
 
 impl Runner {
@@ -316,10 +322,10 @@ impl Runner {
                 command.env_remove(&key);
             }
         }
-        let name = if strategy.name.starts_with("dagz") {
-            BASE
-        } else {
-            MIGRATED
+        let name = match strategy.name {
+            "template-clone" => TEMPLATE,
+            name if name.starts_with("dagz") => BASE,
+            _ => MIGRATED,
         };
         let mut url = self.url.clone();
         url.set_path(name);

@@ -65,25 +65,32 @@ impl Built {
             executables: BTreeMap::new(),
             nextest: None,
         };
-        built.cargo(&["build", "--bin", PACKAGE], profile)?;
-        if has_suites {
-            let mut words = vec!["test", "--no-run"];
-            for (suite, _) in SUITES {
-                words.extend(["--test", suite]);
+        // An integration test has the program built beside it, with the features that tests have: so nothing is built
+        // twice, neither here nor in `ci`, which has built the tests of the whole workspace before.
+        let mut words = vec!["test", "--no-run"];
+        match profile {
+            Profile::Release => words.extend(["--release", "-p", PACKAGE]),
+            Profile::Dev => words.extend(["--workspace", "--all-features"]),
+        }
+        match has_suites {
+            true => {
+                for (suite, _) in SUITES {
+                    words.extend(["--test", suite]);
+                }
             }
-            built.cargo(&words, profile)?;
+            false => words.extend(["--test", "rows"]),
+        }
+        built.cargo(&words)?;
+        if has_suites {
             built.nextest = Some(nextest(root, folder)?);
         }
         Ok(built)
     }
 
-    fn cargo(&mut self, words: &[&str], profile: Profile) -> Result<()> {
+    fn cargo(&mut self, words: &[&str]) -> Result<()> {
         let mut command = workspace::cargo(&self.root);
-        command.args(words).args(["-p", PACKAGE]);
+        command.args(words);
         command.arg("--message-format=json-render-diagnostics");
-        if profile == Profile::Release {
-            command.arg("--release");
-        }
         let mut progress = Progress::new("building the benchmark");
         let mut said = Vec::new();
         let status = process::run_lines(&mut command, |stream, line| match stream {

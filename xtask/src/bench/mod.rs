@@ -95,12 +95,18 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     )?;
     let begun = Instant::now();
     let mut rows = Vec::new();
+    let mut failed = Vec::new();
     for group in groups {
         let words = words(*group, arguments, &built);
-        let of_group = measure(&built, *group, &words, &servers)?;
-        keep(&folder, *group, &of_group)?;
-        eprintln!("\n{}\n", table::of(*group, &of_group));
-        rows.extend(of_group);
+        let measured = measure(&built, *group, &words, &servers)?;
+        if !measured.rows.is_empty() {
+            keep(&folder, *group, &measured.rows)?;
+            eprintln!("\n{}\n", table::of(*group, &measured.rows));
+        }
+        if !measured.is_whole {
+            failed.push(group.word());
+        }
+        rows.extend(measured.rows);
     }
     drop(servers);
     row::write(&folder.join("all.json"), &rows)?;
@@ -112,10 +118,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         begun.elapsed().as_secs_f64() / 60.0,
         folder.display()
     ));
-    match before {
-        Some(before) => compare::judge(&before, &rows),
-        None => Ok(()),
+    if let Some(before) = before {
+        compare::judge(&before, &rows)?;
     }
+    ensure!(
+        failed.is_empty(),
+        "figures are missing, for the reasons above: {}",
+        failed.join(", ")
+    );
+    Ok(())
 }
 
 /// A few resets on each server, compared with `baseline`: for `ci`, with the servers it has up, and by its own profile,
@@ -127,7 +138,8 @@ pub(crate) fn run_reduced(root: &Path, servers: &[Server], baseline: &Path) -> R
         .with_context(|| format!("failed to make `{}`", folder.display()))?;
     let built = Built::build(root, &folder, false, Profile::Dev)?;
     let words = ["--size", "50", "--seconds", "3"].map(str::to_owned);
-    let rows = measure(&built, Group::Reset, &words, servers)?;
+    let Measured { rows, is_whole } = measure(&built, Group::Reset, &words, servers)?;
+    ensure!(is_whole, "figures are missing, for the reasons above");
     keep(&folder, Group::Reset, &rows)?;
     eprintln!("\n{}\n", table::of(Group::Reset, &rows));
     compare::judge(&before, &rows)?;
@@ -196,8 +208,15 @@ fn words(group: Group, arguments: &Arguments, built: &Built) -> Vec<String> {
     words
 }
 
+/// What the program said.
+struct Measured {
+    rows: Vec<Row>,
+    /// Whether it measured all that it was told to. What it did not is no row.
+    is_whole: bool,
+}
+
 /// Runs the program for one group, and reads its rows.
-fn measure(built: &Built, group: Group, words: &[String], servers: &[Server]) -> Result<Vec<Row>> {
+fn measure(built: &Built, group: Group, words: &[String], servers: &[Server]) -> Result<Measured> {
     let mut command = built.command();
     command.arg(group.word()).args(words);
     for server in servers {
@@ -215,17 +234,10 @@ fn measure(built: &Built, group: Group, words: &[String], servers: &[Server]) ->
     if let Some(wrong) = wrong {
         bail!("`dagz-bench` printed what is no row: {wrong}");
     }
-    ensure!(
-        status.success(),
-        "`dagz-bench {}` failed: there are no figures",
-        group.word()
-    );
-    ensure!(
-        !rows.is_empty(),
-        "`dagz-bench {}` measured nothing",
-        group.word()
-    );
-    Ok(rows)
+    Ok(Measured {
+        is_whole: status.success() && !rows.is_empty(),
+        rows,
+    })
 }
 
 /// Writes table, JSON and plots of a group.
