@@ -68,7 +68,9 @@ fn fetch(folder: &Path, kind: &str, version: &str) -> Result<()> {
         .arg(format!(
             "-Dartifact=io.zonky.test.postgres:embedded-postgres-binaries-{system}-{processor}:{version}"
         ))
-        .arg(format!("-DoutputDirectory={}", folder.display())))?;
+        .arg(format!("-DoutputDirectory={}", folder.display()))
+        // Without a project it would be a folder called `${project.basedir}`, wherever this runs.
+        .arg(format!("-DmarkersDirectory={}", folder.display())))?;
     let packed = fs::read_dir(folder)
         .with_context(|| format!("failed to read `{}`", folder.display()))?
         .flatten()
