@@ -63,14 +63,15 @@ fn fetch(folder: &Path, kind: &str, version: &str) -> Result<()> {
             "{kind}: there is no Postgres for the processor `{processor}` in Maven's registry"
         ),
     };
+    fs::create_dir_all(folder).with_context(|| format!("failed to make `{}`", folder.display()))?;
+    // Without a project, the plugin leaves its marks in a folder called `${project.basedir}`, wherever this runs.
     run(Command::new("mvn")
+        .current_dir(folder)
         .args(["--batch-mode", "--quiet", UNPACK])
         .arg(format!(
             "-Dartifact=io.zonky.test.postgres:embedded-postgres-binaries-{system}-{processor}:{version}"
         ))
-        .arg(format!("-DoutputDirectory={}", folder.display()))
-        // Without a project it would be a folder called `${project.basedir}`, wherever this runs.
-        .arg(format!("-DmarkersDirectory={}", folder.display())))?;
+        .arg(format!("-DoutputDirectory={}", folder.display())))?;
     let packed = fs::read_dir(folder)
         .with_context(|| format!("failed to read `{}`", folder.display()))?
         .flatten()
