@@ -132,7 +132,8 @@ pub(crate) fn run(arguments: &Arguments) -> Outcome {
             rows.push(Row::of(&database).ends(verdict));
         }
     }
-    if !arguments.dry_run && is_all_done {
+    // Who knows no server has dropped nothing.
+    if !arguments.dry_run && is_all_done && !services.is_empty() {
         give_back(&settings, &quiet, &rows)?;
     }
     if !arguments.keep_jobs {
