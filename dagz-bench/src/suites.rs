@@ -27,6 +27,9 @@ use crate::{
 const BASE: &str = "dagz_bench_suite";
 const MIGRATED: &str = "dagz_bench_suite_by_hand";
 
+/// A copy of it for what rolls back, and so leaves it clean, as the ways that truncate before a test do not.
+const ROLLED_BACK: &str = "dagz_bench_suite_rolled_back";
+
 /// A copy of it, to which nobody may ever have been connected who is slow to leave.
 const TEMPLATE: &str = "dagz_bench_suite_template";
 
@@ -137,7 +140,7 @@ pub(crate) fn run(arguments: Arguments) -> Result<()> {
     runtime::wait(async move {
         remove_databases(&config, PROJECT, BASE).await?;
         let elsewhere = connect(&config, "postgres").await?;
-        for database in [MIGRATED, TEMPLATE] {
+        for database in [MIGRATED, ROLLED_BACK, TEMPLATE] {
             let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
             elsewhere.batch_execute(&drop).await?;
         }
@@ -161,7 +164,10 @@ async fn migrate(elsewhere: &Client, config: &tokio_postgres::Config) -> Result<
             .await?;
     }
     drop(client);
-    make(elsewhere, TEMPLATE, &format!("TEMPLATE {MIGRATED}")).await
+    for copy in [TEMPLATE, ROLLED_BACK] {
+        make(elsewhere, copy, &format!("TEMPLATE {MIGRATED}")).await?;
+    }
+    Ok(())
 }
 
 impl Runner {
@@ -251,7 +257,7 @@ impl Runner {
         let config = self.config.clone();
         let filter = self.arguments.filter.clone();
         runtime::wait(async move {
-            let client = connect(&config, MIGRATED).await?;
+            let client = connect(&config, ROLLED_BACK).await?;
             let started = Instant::now();
             for number in 0..TESTS {
                 if format!("case_{number:03}").contains(&filter) {
@@ -324,6 +330,7 @@ impl Runner {
         }
         let name = match strategy.name {
             "template-clone" => TEMPLATE,
+            "transaction" => ROLLED_BACK,
             name if name.starts_with("dagz") => BASE,
             _ => MIGRATED,
         };
