@@ -146,7 +146,7 @@ fn a_server_that_is_away_is_one_line_and_keeps_nobody_from_the_others() {
 }
 
 /// Runs a statement on the Postgres server.
-fn postgres(statement: &str) -> Result<(), String> {
+pub(crate) fn postgres(statement: &str) -> Result<(), String> {
     use dagz_postgres::tokio_postgres::NoTls;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -7,5 +7,6 @@ mod clean;
 mod init;
 mod jobs;
 mod logs;
+mod playbook;
 mod support;
 mod test;

@@ -203,6 +203,25 @@ impl Site {
         }
     }
 
+    /// Runs the command where the workspace itself is to be built, with the dependencies of this one.
+    pub(crate) fn dagz_built(&self, words: &[&str]) -> Ended {
+        let target = PathBuf::from(env!("CARGO_BIN_EXE_cargo-dagz"));
+        let target = target.ancestors().nth(2).expect("a target folder");
+        let mut command = self.command(env!("CARGO_BIN_EXE_cargo-dagz"));
+        let output = command
+            .args(words)
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("CARGO_TARGET_DIR", target)
+            .output()
+            .unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: self.steady(&output.stdout),
+            all: String::new(),
+            stderr: self.steady(&output.stderr),
+        }
+    }
+
     /// Writes a file in the workspace.
     pub(crate) fn write(&self, name: &str, text: &str) {
         let path = self.path(name);

@@ -14,7 +14,7 @@ use crate::support::{Site, assert_shown};
 const FIXTURE: [&str; 5] = ["--", "--package", "cargo-dagz", "--test", "fixture"];
 
 /// `PATH`, with the folder where xtask keeps the tools it installs.
-fn path() -> String {
+pub(crate) fn path() -> String {
     let cache = env::var_os("XDG_CACHE_HOME").map_or_else(
         || PathBuf::from(env::var_os("HOME").unwrap_or_default()).join(".cache"),
         PathBuf::from,
