@@ -102,21 +102,25 @@ fn what_fails_is_tried_again_and_told_apart() {
       [clock] lease, [took]
       [clock] prepare postgres cli_unsteady_jw00, [took]
       [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] prepare redis [index], [took]
+      [clock] route redis [index] for 0
       [clock] leave, [took], failed
-      | thread 'b_expects_no_item' panicked at cargo-dagz/tests/unsteady/main.rs:39:5:
+      | thread 'b_expects_no_item' panicked at cargo-dagz/tests/unsteady/main.rs:54:5:
       | assertion `left == right` failed: somebody left an item
-      |  left: 1
-      |  right: 0
+      |  left: (1, 1)
+      |  right: (0, 0)
       | note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
     jw00.t007 b_expects_no_item (cargo-dagz::unsteady): failed after [took]
       [clock] lease, [took], tried again on the worker it had
       [clock] prepare postgres cli_unsteady_jw00, [took]
       [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] prepare redis [index], [took]
+      [clock] route redis [index] for 0
       [clock] leave, [took], failed
-      | thread 'b_expects_no_item' panicked at cargo-dagz/tests/unsteady/main.rs:39:5:
+      | thread 'b_expects_no_item' panicked at cargo-dagz/tests/unsteady/main.rs:54:5:
       | assertion `left == right` failed: somebody left an item
-      |  left: 1
-      |  right: 0
+      |  left: (1, 1)
+      |  right: (0, 0)
       | note: run with `RUST_BACKTRACE=1` environment variable to display a backtrace
     jw00.t010 b_expects_no_item (cargo-dagz::unsteady): passed after [took]
       [clock] lease, [took], tried again on databases made anew
@@ -124,6 +128,9 @@ fn what_fails_is_tried_again_and_told_apart() {
       [clock] init postgres cli_unsteady_jw00, [took]
       [clock] prepare postgres cli_unsteady_jw00, [took]
       [clock] route postgres cli_unsteady_jw00 for cli_unsteady
+      [clock] init redis [index], [took]
+      [clock] prepare redis [index], [took]
+      [clock] route redis [index] for 0
       [clock] leave, [took], passed
     b_expects_no_item (cargo-dagz::unsteady) was flaky in 0 of 1 jobs on record
     "#);
