@@ -81,7 +81,7 @@ const UNSTEADY: [&str; 5] = ["--", "--package", "cargo-dagz", "--test", "unstead
 
 #[test]
 fn what_fails_is_tried_again_and_told_apart() {
-    let site = Site::new("unsteady", 15).with("PATH", path());
+    let site = Site::new("unsteady", 19).with("PATH", path());
     let run = site.dagz_here(&[&["test", "--workers", "1"], &UNSTEADY[..]].concat());
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     let told: Vec<_> = run
@@ -192,7 +192,7 @@ fn what_fails_is_tried_again_and_told_apart() {
 
 #[test]
 fn with_cargo_what_fails_is_told_apart_too() {
-    let site = Site::new("unsteady_cargo", 16);
+    let site = Site::new("unsteady_cargo", 20);
     let words = [
         &["test", "--runner", "cargo", "--workers", "1"],
         &UNSTEADY[..],
@@ -211,7 +211,16 @@ fn with_cargo_what_fails_is_told_apart_too() {
 #[test]
 fn each_machine_runs_its_part() {
     let site = Site::new("nodes", 18).with("PATH", path());
-    let words = [&["test", "--json"], &FIXTURE[..]].concat();
+    // Not those that use Redis, of which the second machine would have the next index.
+    let filters = [
+        "test",
+        "--json",
+        "a_writes",
+        "b_panics",
+        "c_returns",
+        "d_uses",
+    ];
+    let words = [&filters[..], &FIXTURE[..]].concat();
     let mut tests = 0;
     for index in ["0", "1"] {
         let mut command = site.here(&words);
@@ -223,10 +232,10 @@ fn each_machine_runs_its_part() {
         let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
         let count = |key: &str| report[key].as_u64().unwrap();
         let own = count("passed") + count("failed");
-        assert_eq!(own, 3, "{report}");
+        assert_eq!(own, 2, "{report}");
         tests += own;
     }
-    assert_eq!(tests, 6);
+    assert_eq!(tests, 4);
 }
 
 #[test]
