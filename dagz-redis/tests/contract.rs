@@ -46,7 +46,7 @@ impl Contract for Redis {
             .await
             .with_context(|| format!("the Redis server does not answer: {remedy}"))?;
         redis::cmd("SELECT")
-            .arg(1_023)
+            .arg(2_047)
             .exec_async(&mut connection)
             .await
             .with_context(|| format!("the Redis server needs 1,024 databases: {remedy}"))

@@ -51,7 +51,7 @@ fn too_few_databases_are_named_with_how_many_are_needed() {
             let needed = 1_000_000 + 4 * workers + 1;
             let told = error.to_string();
             for part in [
-                "has 1024 databases",
+                "has 2048 databases",
                 &format!("`databases {needed}`"),
                 &format!("`--databases {needed}`"),
                 "`Config::private_servers`",

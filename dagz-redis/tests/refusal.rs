@@ -74,7 +74,7 @@ fn another_projects_database_stays() {
         async |site| {
             site.init().await;
             site.driver.release(&site.target).await;
-            let books = connect(info(1_023)).await;
+            let books = connect(info(2_047)).await;
             let key = stamp_key(site);
             let stamp: String = ask(&books, &format!("GET {key}")).await.unwrap();
             let own = format!("\"project\":\"{}\"", site.target.project());
@@ -102,7 +102,7 @@ fn a_stamp_that_vanishes_stops_the_next_reset() {
             site.driver.release(&site.target).await;
             tell(&site.connect().await, "SET precious 1").await;
             tell(
-                &connect(info(1_023)).await,
+                &connect(info(2_047)).await,
                 &format!("DEL {}", stamp_key(site)),
             )
             .await;
@@ -118,7 +118,7 @@ fn a_stamp_that_vanishes_between_look_and_flush_stops_it_too() {
         |config| config,
         async |site| {
             // Whenever the stamp goes, what was written after that stays.
-            let books = connect(info(1_023)).await;
+            let books = connect(info(2_047)).await;
             let own = site.connect().await;
             for round in 0..30 {
                 site.init().await;

@@ -161,7 +161,7 @@ fn a_server_that_lost_everything_is_filled_again() {
             site.driver.release(&site.target).await;
             // What a restart without persistence leaves.
             tell(&site.connect().await, "FLUSHDB").await;
-            let books = support::connect(support::info(1_023)).await;
+            let books = support::connect(support::info(2_047)).await;
             let index = site.index();
             tell(
                 &books,

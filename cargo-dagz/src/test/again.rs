@@ -122,6 +122,14 @@ pub(super) fn run(session: &mut Session<'_>, wall: Duration) -> Outcome {
             Some(tests) if !tests.is_empty() => tests,
             _ => break,
         };
+        let place = match how {
+            How::Fresh => "databases made anew",
+            _ => "the worker of each",
+        };
+        eprintln!(
+            "dagz: trying {} failed tests again, on {place}",
+            tests.len()
+        );
         session.pass(&Pass { how, tests })?;
     }
     let (verdicts, _) = super::report::verdicts(session)?;

@@ -6,8 +6,8 @@ use crate::support::{Site, assert_shown};
 
 #[test]
 fn all_five_are_cleaned_by_stamp() {
-    let site = Site::new("five", 14).with_brokers();
-    let stranger = Site::new("fivestranger", 15).with_brokers();
+    let site = Site::new("five", 1).with_brokers();
+    let stranger = Site::new("fivestranger", 2).with_brokers();
     assert_eq!(site.ailing(&["passes_on_all"]), Some(0));
     let theirs = stranger.dagz(&["clean"]);
     assert_eq!((theirs.code, &*theirs.stderr), (Some(0), ""));
@@ -36,7 +36,7 @@ fn all_five_are_cleaned_by_stamp() {
 
 #[test]
 fn what_a_live_run_uses_stays_also_where_only_the_server_knows() {
-    let site = Site::new("livebroker", 16).with_brokers();
+    let site = Site::new("livebroker", 3).with_brokers();
     let pause = site.path("pause");
     fs::write(&pause, "").unwrap();
     let site = site.with("FIXTURE_PAUSE", pause.to_str().unwrap());
@@ -49,7 +49,7 @@ fn what_a_live_run_uses_stays_also_where_only_the_server_knows() {
     cassandra  cli_livebroker_jw00  worker jw00  cli_livebroker  [time]  kept: job j1 runs
     "#);
 
-    let elsewhere = Site::new("brokerelsewhere", 17)
+    let elsewhere = Site::new("brokerelsewhere", 4)
         .with("DAGZ_PROJECT", "cli-livebroker")
         .with("DAGZ_STATE_DIR", site.path("other").to_str().unwrap())
         .with_brokers();

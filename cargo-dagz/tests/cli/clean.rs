@@ -11,7 +11,7 @@ fn assert_clean(ended: &Ended) {
 
 #[test]
 fn what_dagz_made_for_the_project_goes() {
-    let site = Site::new("goes", 7);
+    let site = Site::new("goes", 5);
     for _ in 0..2 {
         assert_eq!(site.suite(&[]), Some(101));
     }
@@ -52,7 +52,7 @@ fn what_dagz_made_for_the_project_goes() {
 
 #[test]
 fn a_live_run_keeps_what_is_its_own() {
-    let site = Site::new("live", 8);
+    let site = Site::new("live", 6);
     assert_eq!(site.suite(&[]), Some(101));
     let pause = site.path("pause");
     fs::write(&pause, "").unwrap();
@@ -72,7 +72,7 @@ fn a_live_run_keeps_what_is_its_own() {
     "#);
 
     // As another checkout, or machine, that knows nothing of the job: the server tells.
-    let elsewhere = Site::new("elsewhere", 9)
+    let elsewhere = Site::new("elsewhere", 7)
         .with("DAGZ_PROJECT", "cli-live")
         .with("DAGZ_STATE_DIR", site.path("other").to_str().unwrap());
     let unknown = elsewhere.dagz(&["clean"]);
@@ -97,8 +97,8 @@ fn a_live_run_keeps_what_is_its_own() {
 
 #[test]
 fn what_is_a_strangers_stays() {
-    let stranger = Site::new("stranger", 9);
-    let site = Site::new("honest", 10);
+    let stranger = Site::new("stranger", 8);
+    let site = Site::new("honest", 9);
     assert_eq!(stranger.suite(&[]), Some(101));
     // Called as if it were a worker's of ours, and without any stamp.
     let unstamped = format!("{}_jw00", site.base());

@@ -11,7 +11,7 @@ fn lines(text: &str, about: &str) -> String {
 
 #[test]
 fn what_is_well_is_said_for_each_server() {
-    let site = Site::new("well", 21).with_brokers();
+    let site = Site::new("well", 11).with_brokers();
     let ended = site.dagz(&["doctor"]);
     assert_eq!(
         (ended.code, &*ended.stderr),
@@ -72,14 +72,14 @@ fn filters() -> Vec<(&'static str, &'static str)> {
     ));
     filters.push((r"\d+ allowed, \d+ in use", "[n] allowed, [n] in use"));
     filters.push((r"jw9\d{5}", "[trial]"));
-    filters.push((r"good  1024, ", "good  [n], "));
+    filters.push((r"good  2048, ", "good  [n], "));
     filters.push((r"\d+ before them", "[n] before them"));
     filters
 }
 
 #[test]
 fn each_setting_has_its_origin() {
-    let site = Site::new("origins", 21).with("DAGZ_STRICT", "true");
+    let site = Site::new("origins", 12).with("DAGZ_STRICT", "true");
     fs::write(
         site.path("dagz.toml"),
         "lease_timeout = \"7s\"\nkeep_failed = true\n",
@@ -113,7 +113,7 @@ fn each_setting_has_its_origin() {
 
 #[test]
 fn servers_that_are_away_are_told_each_and_are_no_success() {
-    let site = Site::new("absent", 21)
+    let site = Site::new("absent", 13)
         .with("DAGZ_POSTGRES_URL", "postgres://me:hunter2@127.0.0.1:1/x")
         .with("DAGZ_MYSQL_URL", "mysql://me:hunter2@127.0.0.1:1/x")
         .with("DAGZ_REDIS_URL", "redis://:hunter2@127.0.0.1:1/0")
@@ -140,7 +140,7 @@ fn servers_that_are_away_are_told_each_and_are_no_success() {
 
 #[test]
 fn rights_and_connections_that_are_missing_have_a_remedy() {
-    let site = Site::new("rights", 21);
+    let site = Site::new("rights", 14);
     let role = "cli_doctor_limited";
     let _ = sql(&format!("DROP ROLE IF EXISTS {role}"));
     sql(&format!(
@@ -170,8 +170,8 @@ fn rights_and_connections_that_are_missing_have_a_remedy() {
 
 #[test]
 fn too_few_databases_and_a_missing_management_api_have_a_remedy() {
-    // More than the 1,024 that the server has.
-    let site = Site::new("few", 21).with("DAGZ_WORKERS", "2000");
+    // More than the 2,048 that the server has.
+    let site = Site::new("few", 15).with("DAGZ_WORKERS", "4000");
     let site = site
         .with("DAGZ_AMQP_URL", server("DAGZ_TEST_AMQP_URL"))
         .with("DAGZ_AMQP_MANAGEMENT_URL", "http://127.0.0.1:1");
@@ -184,7 +184,7 @@ fn too_few_databases_and_a_missing_management_api_have_a_remedy() {
         .collect();
     insta::with_settings!({filters => filters()}, {
         insta::assert_snapshot!(found.join("\n"), @r#"
-    redis  databases  bad  1024, 2002 needed: 2000 for workers with one index each, [n] before them, one for dagz's books  set `databases 2002` in the server's configuration or start it with `--databases 2002`, or run with fewer workers (`DAGZ_WORKERS`)
+    redis  databases  bad  2048, 4002 needed: 4000 for workers with one index each, [n] before them, one for dagz's books  set `databases 4002` in the server's configuration or start it with `--databases 4002`, or run with fewer workers (`DAGZ_WORKERS`)
     amqp  address  good  amqp://[server], by DAGZ_AMQP_URL
     amqp  management  bad  Connection refused (os error 111)  cannot ask RabbitMQ's management API: RabbitMQ's management API does not answer at `[server]`: is the server running? enable it by `rabbitmq-plugins enable rabbitmq_management`, or tell where it is by `Config::management`
     amqp  reachable  good  at [server], vhost `/`
@@ -194,7 +194,7 @@ fn too_few_databases_and_a_missing_management_api_have_a_remedy() {
 
 #[test]
 fn a_missing_runner_and_a_state_directory_that_cannot_be_have_a_remedy() {
-    let site = Site::new("runner", 21).with("CARGO", "/bin/false");
+    let site = Site::new("runner", 16).with("CARGO", "/bin/false");
     let site = site.with("DAGZ_WORKERS", "3");
     let file = site.path("Cargo.toml/dagz");
     fs::create_dir_all(site.path(".config")).unwrap();
@@ -219,7 +219,7 @@ fn a_missing_runner_and_a_state_directory_that_cannot_be_have_a_remedy() {
 
 #[test]
 fn what_cannot_be_used_is_one_line() {
-    let site = Site::new("unusable", 21);
+    let site = Site::new("unusable", 17);
     let none = site.dagz(&["doctor", "--connections", "0"]);
     assert_eq!(none.code, Some(2));
     fs::write(site.path("dagz.toml"), "[amqp]\nurl = \"http://x\"\n").unwrap();

@@ -6,7 +6,7 @@ use crate::support::{Site, assert_shown};
 
 #[test]
 fn a_plain_run_is_listed_with_its_outcomes() {
-    let site = Site::new("jobs", 0);
+    let site = Site::new("jobs", 22);
     let none = site.dagz(&["jobs"]);
     assert_eq!(none.code, Some(0));
     assert_shown!(none.stdout, @"no job yet: none is recorded in `[workspace]/target/dagz`");
@@ -64,7 +64,7 @@ fn a_plain_run_is_listed_with_its_outcomes() {
 
 #[test]
 fn who_has_seen_enough_ends_it_in_silence() {
-    let site = Site::new("pipe", 2);
+    let site = Site::new("pipe", 23);
     let mut jobs = site.start_dagz(&["jobs"]);
     drop(jobs.stdout.take());
     let ended = jobs.wait_with_output().unwrap();
@@ -73,7 +73,7 @@ fn who_has_seen_enough_ends_it_in_silence() {
 
 #[test]
 fn a_store_that_is_damaged_is_read_as_far_as_it_goes() {
-    let site = Site::new("damaged", 1);
+    let site = Site::new("damaged", 24);
     for _ in 0..2 {
         assert_eq!(site.suite(&["c_returns"]), Some(101));
     }
@@ -103,7 +103,7 @@ fn a_store_that_is_damaged_is_read_as_far_as_it_goes() {
 
 #[test]
 fn what_cannot_be_used_is_one_line_and_exit_code_2() {
-    let site = Site::new("usage", 2);
+    let site = Site::new("usage", 25);
     let unknown = site.dagz(&["logs", "j9"]);
     assert_eq!((unknown.code, &*unknown.stdout), (Some(2), ""));
     assert_shown!(unknown.stderr, @"error: there is no job `j9`, and no other: no test with dagz has run yet, or its record is not in `[workspace]/target/dagz`");
@@ -115,7 +115,7 @@ fn what_cannot_be_used_is_one_line_and_exit_code_2() {
     For more information, try '--help'.
     "#);
 
-    let wrong = Site::new("setting", 2).with("DAGZ_WORKERS", "many");
+    let wrong = Site::new("setting", 26).with("DAGZ_WORKERS", "many");
     let setting = wrong.dagz(&["jobs"]);
     assert_eq!(setting.code, Some(2));
     assert_shown!(setting.stderr, @"error: `DAGZ_WORKERS` is `many`, but must be a whole number from 0 to 10000");

@@ -6,7 +6,7 @@ use crate::support::{Site, assert_shown, server};
 
 #[test]
 fn the_command_that_leads_to_each_database_is_told() {
-    let site = Site::new("kept", 18)
+    let site = Site::new("kept", 27)
         .with_brokers()
         .with("DAGZ_KEEP_FAILED", "true");
     assert_eq!(site.ailing(&["fails_on_all", "passes_on_all"]), Some(101));
@@ -67,8 +67,7 @@ fn the_command_that_leads_to_each_database_is_told() {
 
 #[test]
 fn ten_are_kept_and_then_no_more() {
-    // With numbers below, Redis has room for them all.
-    let site = Site::new("ten", 11).with("DAGZ_JOB", "ten");
+    let site = Site::new("ten", 28).with("DAGZ_JOB", "ten");
     let site = site.with("DAGZ_KEEP_FAILED", "true");
     for _ in 0..11 {
         assert_eq!(site.suite(&["b_panics"]), Some(101));
@@ -92,14 +91,13 @@ fn ten_are_kept_and_then_no_more() {
 
 #[test]
 fn nothing_is_kept_where_a_server_has_no_room_for_another_worker() {
-    // The last index but the books'.
-    let site = Site::new("noroom", 22).with("DAGZ_KEEP_FAILED", "true");
+    let site = Site::at_the_end("noroom").with("DAGZ_KEEP_FAILED", "true");
     for _ in 0..2 {
         assert_eq!(site.suite(&["b_panics"]), Some(101));
         let logs = site.dagz(&["logs", "--failed"]).stdout;
         assert!(logs.contains("jw00.t001"), "{logs}");
         assert!(
-            logs.contains("kept: not kept: Redis at ") && logs.contains("set `databases 1025`"),
+            logs.contains("kept: not kept: Redis at ") && logs.contains("set `databases 2049`"),
             "{logs}"
         );
     }

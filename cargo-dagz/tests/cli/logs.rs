@@ -9,7 +9,7 @@ use crate::support::{Site, assert_shown};
 
 #[test]
 fn a_job_is_told_per_worker_and_test() {
-    let site = Site::new("logs", 3);
+    let site = Site::new("logs", 30);
     assert_eq!(site.suite(&[]), Some(101));
     let all = site.dagz(&["logs", "j1"]);
     assert_eq!((all.code, &*all.stderr), (Some(0), ""));
@@ -70,7 +70,7 @@ fn a_job_is_told_per_worker_and_test() {
 
 #[test]
 fn an_error_is_told_with_its_whole_chain() {
-    let site = Site::new("chain", 4).with("DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/x");
+    let site = Site::new("chain", 31).with("DATABASE_URL", "postgres://me:hunter2@127.0.0.1:1/x");
     assert_eq!(site.suite(&["a_writes"]), Some(101));
     let logs = site.dagz(&["logs"]);
     assert!(!logs.stdout.contains("hunter2"), "{}", logs.stdout);
@@ -86,7 +86,7 @@ fn an_error_is_told_with_its_whole_chain() {
 
 #[test]
 fn a_run_is_followed_to_its_end() {
-    let site = Site::new("follow", 5);
+    let site = Site::new("follow", 32);
     let pause = site.path("pause");
     fs::write(&pause, "").unwrap();
     let site = site.with("FIXTURE_PAUSE", pause.to_str().unwrap());
@@ -114,7 +114,7 @@ fn a_run_is_followed_to_its_end() {
 
 #[test]
 fn a_killed_test_is_cut_off() {
-    let site = Site::new("killed", 6);
+    let site = Site::new("killed", 33);
     let pause = site.path("pause");
     fs::write(&pause, "").unwrap();
     let site = site.with("FIXTURE_PAUSE", pause.to_str().unwrap());

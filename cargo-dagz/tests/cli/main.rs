@@ -10,6 +10,7 @@ mod init;
 mod jobs;
 mod kept;
 mod logs;
+mod playbook;
 mod support;
 mod symptoms;
 mod test;

@@ -63,8 +63,18 @@ pub(crate) struct Site {
 }
 
 impl Site {
-    /// One for the test `name`, which has the Redis index 1000 + `number`.
+    /// One for the test `name`, which has twelve Redis indices of its own: no other has its `number`.
     pub(crate) fn new(name: &'static str, number: u32) -> Self {
+        // The blocks that the tests of `dagz-redis` take end before.
+        Self::at(name, 1_001 + 12 * number)
+    }
+
+    /// One whose last worker is the last that the Redis server has room for: the books are behind it.
+    pub(crate) fn at_the_end(name: &'static str) -> Self {
+        Self::at(name, 2_046)
+    }
+
+    fn at(name: &'static str, index: u32) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let write = |path: &str, text: &str| {
             let path = folder.path().join(path);
@@ -78,13 +88,17 @@ impl Site {
         let site = Self {
             folder,
             name,
-            // The blocks that the tests of `dagz-redis` take end before.
-            index: 1_000 + number,
+            index,
             variables: Vec::new(),
         };
         // What an earlier run left that was killed.
         site.dagz(&["clean"]);
         site
+    }
+
+    /// The first Redis index that is its own.
+    pub(crate) fn index(&self) -> u32 {
+        self.index
     }
 
     /// The same workspace, with other variables for the suite and the command.
@@ -231,6 +245,25 @@ impl Site {
         let target = PathBuf::from(env!("CARGO_BIN_EXE_cargo-dagz"));
         let target = target.ancestors().nth(2).expect("a target folder");
         let mut command = self.command(&cargo);
+        let output = command
+            .args(words)
+            .env("CARGO_NET_OFFLINE", "true")
+            .env("CARGO_TARGET_DIR", target)
+            .output()
+            .unwrap();
+        Ended {
+            code: output.status.code(),
+            stdout: self.steady(&output.stdout),
+            all: String::new(),
+            stderr: self.steady(&output.stderr),
+        }
+    }
+
+    /// Runs the command where the workspace itself is to be built, with the dependencies of this one.
+    pub(crate) fn dagz_built(&self, words: &[&str]) -> Ended {
+        let target = PathBuf::from(env!("CARGO_BIN_EXE_cargo-dagz"));
+        let target = target.ancestors().nth(2).expect("a target folder");
+        let mut command = self.command(env!("CARGO_BIN_EXE_cargo-dagz"));
         let output = command
             .args(words)
             .env("CARGO_NET_OFFLINE", "true")

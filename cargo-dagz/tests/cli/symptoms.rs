@@ -12,7 +12,7 @@ fn diagnosis(ended: &Ended) -> String {
 
 #[test]
 fn a_job_that_is_well_has_none() {
-    let site = Site::new("symptomless", 22);
+    let site = Site::new("symptomless", 35);
     assert_eq!(site.ailing(&["idles"]), Some(0));
     let ended = site.dagz(&["doctor"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
@@ -21,7 +21,7 @@ fn a_job_that_is_well_has_none() {
 
 #[test]
 fn idle_workers() {
-    let site = Site::new("idle", 22).with("DAGZ_WORKERS", "3");
+    let site = Site::new("idle", 36).with("DAGZ_WORKERS", "3");
     assert_eq!(site.ailing(&["idles"]), Some(0));
     let ended = site.dagz(&["doctor"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stdout);
@@ -30,7 +30,7 @@ fn idle_workers() {
 
 #[test]
 fn tests_that_pass_alone_and_fail_under_load() {
-    let site = Site::new("shared", 22);
+    let site = Site::new("shared", 37);
     let _ = sql(&format!("DROP DATABASE IF EXISTS {}", site.base()));
     sql(&format!("CREATE DATABASE {}", site.base())).unwrap();
     assert_eq!(site.ailing(&["shares_one"]), Some(0));
@@ -44,7 +44,7 @@ fn tests_that_pass_alone_and_fail_under_load() {
 
 #[test]
 fn already_exists() {
-    let site = Site::new("twice", 22).with("FIXTURE_TWICE", "1");
+    let site = Site::new("twice", 38).with("FIXTURE_TWICE", "1");
     assert_eq!(site.ailing(&["waits"]), Some(101));
     let ended = site.dagz(&["doctor"]);
     assert_eq!(ended.code, Some(3));
@@ -53,7 +53,7 @@ fn already_exists() {
 
 #[test]
 fn no_worker_in_time() {
-    let site = Site::new("invain", 22).with("DAGZ_LEASE_TIMEOUT", "300ms");
+    let site = Site::new("invain", 39).with("DAGZ_LEASE_TIMEOUT", "300ms");
     let pause = site.path("pause");
     fs::write(&pause, "").unwrap();
     let site = site
@@ -86,7 +86,7 @@ fn time_outs_under_load() {
     let url = server("DATABASE_URL");
     let (_, host) = url.rsplit_once('@').unwrap();
     let narrow = format!("postgres://{role}:hunter2@{host}");
-    let site = Site::new("narrow", 22)
+    let site = Site::new("narrow", 40)
         .with("DATABASE_URL", narrow.clone())
         .with("DAGZ_POSTGRES_URL", narrow);
     assert_eq!(site.ailing(&["waits"]), Some(101));
@@ -107,7 +107,7 @@ fn time_outs_under_load() {
 
 #[test]
 fn two_workers_on_one_database() {
-    let site = Site::new("foreign", 22);
+    let site = Site::new("foreign", 41);
     assert_eq!(site.ailing(&["opens_anothers"]), Some(101));
     let ended = site.dagz(&["doctor"]);
     assert_eq!(ended.code, Some(3));

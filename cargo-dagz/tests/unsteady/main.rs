@@ -4,7 +4,10 @@
 
 use std::{env, fs, path::Path};
 
-use dagz::postgres::{Config, Prepare, tokio_postgres::NoTls};
+use dagz::{
+    postgres::{Config, Prepare, tokio_postgres::NoTls},
+    redis::redis::{AsyncCommands as _, aio::MultiplexedConnection, cmd},
+};
 
 #[dagz::setup]
 fn databases() -> dagz::Result<()> {
@@ -20,7 +23,14 @@ fn databases() -> dagz::Result<()> {
         );
         done.and(ended)
     });
-    dagz::postgres::configure(config.prepare(Prepare::None))
+    dagz::postgres::configure(config.prepare(Prepare::None))?;
+    let config = dagz::redis::Config::new(&variable("DAGZ_TEST_REDIS_URL"))?;
+    let first = variable("FIXTURE_INDEX").parse().expect("a number");
+    dagz::redis::configure(
+        config
+            .first_index(first)
+            .prepare(dagz::redis::Prepare::None),
+    )
 }
 
 async fn items(db: &dagz::postgres::Client) -> i64 {
@@ -29,14 +39,19 @@ async fn items(db: &dagz::postgres::Client) -> i64 {
 }
 
 #[dagz::test]
-async fn a_leaves_an_item(db: dagz::postgres::Client) {
+async fn a_leaves_an_item(db: dagz::postgres::Client, mut redis: MultiplexedConnection) {
+    let () = redis.set("item", 1).await.expect("a key is set");
     let inserted = db.execute("INSERT INTO item VALUES (1)", &[]).await;
     assert_eq!(inserted.expect("the table is there"), 1);
 }
 
 #[dagz::test]
-async fn b_expects_no_item(db: dagz::postgres::Client) {
-    assert_eq!(items(&db).await, 0, "somebody left an item");
+async fn b_expects_no_item(db: dagz::postgres::Client, mut redis: MultiplexedConnection) {
+    let keys: i64 = cmd("DBSIZE")
+        .query_async(&mut redis)
+        .await
+        .expect("a number");
+    assert_eq!((items(&db).await, keys), (0, 0), "somebody left an item");
 }
 
 #[dagz::test]

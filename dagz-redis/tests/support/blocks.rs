@@ -2,7 +2,7 @@
 //!
 //! Who asks for a block by a name gets the same one in every process until it is given back; a block of
 //! somebody who was killed is free after a while. The server itself keeps the list, in an index that no
-//! block has, so that two checkouts on one server do not meet either. The server must have 1,024
+//! block has, so that two checkouts on one server do not meet either. The server must have 2,048
 //! databases, as that of `cargo xtask services` has.
 
 use std::{
@@ -28,8 +28,11 @@ const START: i64 = 64;
 /// How many blocks there are.
 const COUNT: i64 = 26;
 
-/// Where the list is: the last database but one. The last one is where dagz keeps its books.
-const LIST: i64 = 1_022;
+/// Where the list is: behind the last block. The tests of `cargo-dagz` have what comes after it.
+const LIST: i64 = START + COUNT * WIDTH;
+
+/// The last database, where dagz keeps its books.
+const BOOKS: i64 = 2_047;
 
 /// How long a block may be used that is given back, in seconds.
 const LIFE: i64 = 600;
@@ -41,7 +44,7 @@ const BRIEF_LIFE: i64 = 60;
 const CLEAN: &str = "local function clean(k) \
     for index = ARGV[3] + k * ARGV[4], ARGV[3] + (k + 1) * ARGV[4] - 1 do \
         redis.call('SELECT', index) redis.call('FLUSHDB') \
-        redis.call('SELECT', ARGV[5] + 1) \
+        redis.call('SELECT', ARGV[7]) \
         for _, kind in ipairs({'stamp', 'lock', 'baseline'}) do redis.call('DEL', 'dagz:' .. kind .. ':' .. index) end \
     end \
     redis.call('SELECT', ARGV[5]) end ";
@@ -126,7 +129,7 @@ fn run(url: &str, script: &str, name: &str, life: i64) -> Result<Option<String>>
     redis::cmd("SELECT")
         .arg(LIST)
         .exec(&mut connection)
-        .context("the Redis server needs 1,024 databases (`--databases 1024`)")?;
+        .context("the Redis server needs 2,048 databases (`--databases 2048`)")?;
     let number = redis::cmd("EVAL")
         .arg(format!("{CLEAN}{script}"))
         .arg(0)
@@ -136,6 +139,7 @@ fn run(url: &str, script: &str, name: &str, life: i64) -> Result<Option<String>>
         .arg(WIDTH)
         .arg(LIST)
         .arg(life)
+        .arg(BOOKS)
         .query(&mut connection)?;
     Ok(number)
 }

@@ -121,7 +121,7 @@ mod tests {
         for setting in [
             "fsync=off",
             "innodb-doublewrite=OFF",
-            "\"1024\"",
+            "\"2048\"",
             "disk_free_limit",
         ] {
             assert!(text.contains(setting), "no {setting} in {text}");

@@ -14,7 +14,7 @@ use super::{ANSWER_LIMIT, Home, Place, Programs, Service, Settings};
 const SETTINGS: &[(&str, &str)] = &[
     ("appendonly", "no"),
     // A database for each worker and each of an application's; the default of 16 is soon used up.
-    ("databases", "1024"),
+    ("databases", "2048"),
     ("maxclients", "1000"),
     ("save", "\"\""),
 ];
