@@ -63,7 +63,10 @@ fn fetch(folder: &Path, kind: &str, version: &str) -> Result<()> {
             "{kind}: there is no Postgres for the processor `{processor}` in Maven's registry"
         ),
     };
+    fs::create_dir_all(folder).with_context(|| format!("failed to make `{}`", folder.display()))?;
+    // It notes what it unpacked below the folder that it is called from.
     run(Command::new("mvn")
+        .current_dir(folder)
         .args(["--batch-mode", "--quiet", UNPACK])
         .arg(format!(
             "-Dartifact=io.zonky.test.postgres:embedded-postgres-binaries-{system}-{processor}:{version}"
