@@ -120,6 +120,22 @@ pub(crate) fn pool(settings: &Settings) -> Result<Vec<Worker>> {
     Ok(without(settings, &kept).collect())
 }
 
+/// `worker`, if tests of this node may take it.
+pub(crate) fn of_the_pool(settings: &Settings, worker: Worker) -> Result<Worker> {
+    let pool = pool(settings)?;
+    if pool.contains(&worker) {
+        return Ok(worker);
+    }
+    let names: Vec<_> = pool.iter().map(ToString::to_string).collect();
+    Err(Error::new(
+        ErrorKind::Settings,
+        format!(
+            "worker {worker} was asked for, but this node has {}",
+            names.join(", ")
+        ),
+    ))
+}
+
 /// Workers of the node that are none of `kept`: its own, and then those that stand in for them.
 fn without(settings: &Settings, kept: &HashSet<Worker>) -> impl Iterator<Item = Worker> {
     let first = settings.node_index() * settings.workers();
@@ -271,6 +287,9 @@ mod tests {
         set_aside(2);
         assert_eq!(left(), [1, 3]);
         assert!(is_kept(&settings, Worker::new(2)));
+        assert_eq!(of_the_pool(&settings, Worker::new(3)).unwrap().number(), 3);
+        let error = of_the_pool(&settings, Worker::new(2)).unwrap_err();
+        insta::assert_snapshot!(error, @"worker jw02 was asked for, but this node has jw01, jw03");
         give_back(&settings, Worker::new(0)).unwrap();
         assert_eq!(left(), [0, 1]);
         fs::write(directory(&settings).join("jw01.json"), "torn").unwrap();

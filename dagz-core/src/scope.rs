@@ -92,6 +92,7 @@ impl Scope {
             test: test.into(),
             marks: Marks::default(),
             should_panic: false,
+            worker: None,
         }
     }
 
@@ -204,6 +205,7 @@ pub struct ScopeBuilder {
     test: String,
     marks: Marks,
     should_panic: bool,
+    worker: Option<Worker>,
 }
 
 impl ScopeBuilder {
@@ -225,6 +227,12 @@ impl ScopeBuilder {
         self
     }
 
+    /// Runs the test on `worker` and no other, for a harness whose tests follow each other there.
+    pub fn on(mut self, worker: Worker) -> Self {
+        self.worker = Some(worker);
+        self
+    }
+
     /// Waits for a worker, runs the set-up that has not run yet, and makes the scope that of the
     /// calling thread, which it blocks meanwhile.
     ///
@@ -233,7 +241,7 @@ impl ScopeBuilder {
     /// [`ErrorKind::NestedScope`] when the thread is in a scope; [`ErrorKind::LeaseTimeout`] when
     /// nothing became free in time; [`ErrorKind::Setup`] and [`ErrorKind::WorkerInit`] when the
     /// project's set-up or a callback failed, then and for every later test;
-    /// [`ErrorKind::Settings`] and [`ErrorKind::Io`].
+    /// [`ErrorKind::Settings`], also for a worker that this node does not have, and [`ErrorKind::Io`].
     pub fn enter(self) -> Result<ScopeGuard> {
         let test = self.test.clone();
         let entered = self.try_enter();
@@ -252,6 +260,7 @@ impl ScopeBuilder {
             test,
             marks,
             should_panic,
+            worker,
         } = self;
         let outer = CURRENT.with(|current| current.borrow().clone());
         if let Some(outer) = outer {
@@ -269,9 +278,10 @@ impl ScopeBuilder {
             let start = Instant::now();
             let turn = Turn::take(settings, marks, job.id(), &test)?;
             let again = Again::of_this_process()?;
-            let wanted = match again {
+            let wanted = match (worker, again) {
+                (Some(worker), _) => Some(kept::of_the_pool(settings, worker)?),
                 // One that is kept as the test left it is nobody's; others have run tests, too.
-                Some(Again::Worker) => again::last_worker(job, &test)?
+                (None, Some(Again::Worker)) => again::last_worker(job, &test)?
                     .filter(|worker| !kept::is_kept(settings, *worker)),
                 _ => None,
             };

@@ -3,7 +3,7 @@
 //! A process has only one driver configured, and tests want one each, so they drive a driver of their own: what
 //! [`target`] tells goes straight to its `worker_init` and `prepare`.
 
-use std::{future::Future, sync::Once, thread, time::Duration};
+use std::{future::Future, sync::Once};
 
 use dagz_core::{
     Access, DbConfig, Endpoint, Scope, ScopeGuard, Settings, Target, Worker, configure,
@@ -53,18 +53,10 @@ pub fn base(test: &str) -> String {
 /// Enters a scope for `test` on `worker`, which was given back a moment ago; processes beside this one may be faster.
 ///
 /// # Panics
-/// When the worker does not become free within some seconds.
+/// When the worker does not become free in time.
 pub fn enter_on(worker: Worker, test: &str) -> ScopeGuard {
-    for _ in 0..1_000 {
-        let scope = Scope::builder(test).enter().expect("a worker becomes free");
-        if scope.scope().worker() == worker {
-            return scope;
-        }
-        // Another process was faster; its test will have ended soon.
-        drop(scope);
-        thread::sleep(Duration::from_millis(10));
-    }
-    panic!("worker {worker} does not become free");
+    let entered = Scope::builder(test).on(worker).enter();
+    entered.unwrap_or_else(|error| panic!("{}", error.report()))
 }
 
 /// Blocks on `future` with a runtime of the test's own.

@@ -134,8 +134,12 @@ impl Report {
             true => " was interrupted",
             false => "",
         };
+        let noun = match workers {
+            1 => "worker",
+            _ => "workers",
+        };
         let line = format!(
-            "dagz: {job} on {workers} workers{state}: {} passed, {} failed, {} flaky, {} isolation bugs, {} cut, {} skipped; {} spent on databases, over all workers",
+            "dagz: {job} on {workers} {noun}{state}: {} passed, {} failed, {} flaky, {} isolation bugs, {} cut, {} skipped; {} spent on databases, over all workers",
             self.passed,
             self.failed,
             self.flaky,

@@ -31,7 +31,7 @@ fn nextest_runs_the_suite_as_one_job() {
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     let (first, rest) = run.stdout.split_once('\n').unwrap();
-    assert_shown!(first, @"dagz: j1 on 1 workers: 4 passed, 2 failed, 0 flaky, 0 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
+    assert_shown!(first, @"dagz: j1 on 1 worker: 4 passed, 2 failed, 0 flaky, 0 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
     assert_eq!(rest.matches("dagz: slow: ").count(), 3, "{rest}");
     assert!(
         rest.ends_with("dagz: see `cargo dagz logs j1 --failed`"),
@@ -42,7 +42,7 @@ fn nextest_runs_the_suite_as_one_job() {
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(
         run.stdout
-            .starts_with("dagz: j2 on 1 workers: 1 passed, 0 failed")
+            .starts_with("dagz: j2 on 1 worker: 1 passed, 0 failed")
     );
     let words = [&["test", "no_such_test"], &FIXTURE[..]].concat();
     let run = site.dagz_here(&words);
@@ -74,7 +74,7 @@ fn cargo_runs_the_suite_as_one_job() {
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     let (first, _) = run.stdout.split_once('\n').unwrap();
-    assert_shown!(first, @"dagz: j1 on 1 workers: 4 passed, 2 failed, 0 flaky, 0 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
+    assert_shown!(first, @"dagz: j1 on 1 worker: 4 passed, 2 failed, 0 flaky, 0 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
     let words = [&["test", "--runner", "cargo", "a_writes"], &FIXTURE[..]].concat();
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
@@ -103,7 +103,7 @@ fn what_fails_is_tried_again_and_told_apart() {
         .filter(|line| !line.contains("slow: "))
         .collect();
     assert_shown!(told.join("\n"), @r#"
-    dagz: j1 on 1 workers: 3 passed, 1 failed, 1 flaky, 1 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers
+    dagz: j1 on 1 worker: 3 passed, 1 failed, 1 flaky, 1 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers
     dagz: isolation bug: b_expects_no_item (cargo-dagz::unsteady) failed on databases that other tests had used, and passed on fresh ones
     dagz: failed: c_never_passes (cargo-dagz::unsteady)
     dagz: flaky: d_passes_the_second_time (cargo-dagz::unsteady), in 1 of 1 jobs on record
@@ -197,7 +197,7 @@ fn what_fails_is_tried_again_and_told_apart() {
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     assert!(
         run.stdout
-            .starts_with("dagz: j3 on 1 workers: 3 passed, 3 failed, 0 flaky, 0 isolation bugs"),
+            .starts_with("dagz: j3 on 1 worker: 3 passed, 3 failed, 0 flaky, 0 isolation bugs"),
         "{}",
         run.stdout
     );
@@ -214,7 +214,7 @@ fn with_cargo_what_fails_is_told_apart_too() {
     let run = site.dagz_here(&words);
     assert_eq!(run.code, Some(100), "{}", run.stderr);
     let (first, _) = run.stdout.split_once('\n').unwrap();
-    assert_shown!(first, @"dagz: j1 on 1 workers: 3 passed, 1 failed, 1 flaky, 1 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
+    assert_shown!(first, @"dagz: j1 on 1 worker: 3 passed, 1 failed, 1 flaky, 1 isolation bugs, 0 cut, 0 skipped; [took] spent on databases, over all workers");
     fs::remove_file(site.path("has-run")).unwrap();
     let words = [&["test", "--runner", "cargo", "d_passes"], &UNSTEADY[..]].concat();
     let run = site.dagz_here(&words);
@@ -326,7 +326,7 @@ fn ctrl_c_ends_the_tests_and_is_on_record() {
     assert_eq!(output.status.code(), Some(130), "{stdout}");
     assert!(
         stdout.contains(
-            "j1 on 1 workers was interrupted: 0 passed, 0 failed, 0 flaky, 0 isolation bugs, 1 cut"
+            "j1 on 1 worker was interrupted: 0 passed, 0 failed, 0 flaky, 0 isolation bugs, 1 cut"
         ),
         "{stdout}"
     );

@@ -20,6 +20,7 @@ use std::{
 
 use dagz_core::{
     Access, DbConfig, Endpoint, Error, ErrorKind, Options, Result, Target, async_trait,
+    driver::command_line,
 };
 use futures_util::future::BoxFuture;
 
@@ -171,6 +172,10 @@ impl DbConfig for Driver {
             )
             .with_source(error)),
         }
+    }
+
+    fn client_command(&self, target: &Target) -> Option<String> {
+        Some(command_line(["ls", &path(target).to_string_lossy()]))
     }
 
     async fn worker_init(&self, target: &Target) -> Result<()> {
