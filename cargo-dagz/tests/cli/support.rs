@@ -241,30 +241,22 @@ impl Site {
 
     /// Runs cargo in the workspace, whose dependencies are the ones of this one.
     pub(crate) fn cargo(&self, words: &[&str]) -> Ended {
-        let cargo = env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
-        let target = PathBuf::from(env!("CARGO_BIN_EXE_cargo-dagz"));
-        let target = target.ancestors().nth(2).expect("a target folder");
-        let mut command = self.command(&cargo);
-        let output = command
-            .args(words)
-            .env("CARGO_NET_OFFLINE", "true")
-            .env("CARGO_TARGET_DIR", target)
-            .output()
-            .unwrap();
-        Ended {
-            code: output.status.code(),
-            stdout: self.steady(&output.stdout),
-            all: String::new(),
-            stderr: self.steady(&output.stderr),
-        }
+        self.built_here(
+            &env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()),
+            words,
+        )
     }
 
     /// Runs the command where the workspace itself is to be built, with the dependencies of this one.
     pub(crate) fn dagz_built(&self, words: &[&str]) -> Ended {
+        self.built_here(env!("CARGO_BIN_EXE_cargo-dagz"), words)
+    }
+
+    fn built_here(&self, program: &str, words: &[&str]) -> Ended {
         let target = PathBuf::from(env!("CARGO_BIN_EXE_cargo-dagz"));
         let target = target.ancestors().nth(2).expect("a target folder");
-        let mut command = self.command(env!("CARGO_BIN_EXE_cargo-dagz"));
-        let output = command
+        let output = self
+            .command(program)
             .args(words)
             .env("CARGO_NET_OFFLINE", "true")
             .env("CARGO_TARGET_DIR", target)
