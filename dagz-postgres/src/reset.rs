@@ -2,12 +2,14 @@
 //!
 //! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
 //! process. As a superuser it resets by a log of writes (`reset/log.rs`), which one call reads and
-//! undoes (`reset/quick.rs`, `reset/function.rs`, `reset/answer.rs`). Elsewhere it looks
+//! undoes (`reset/quick.rs`, `reset/function.rs`, `reset/answer.rs`), or, where all was found out behind the test
+//! before, one statement (`reset/ahead.rs`). Elsewhere it looks
 //! (`reset/looking.rs`). Its probe (`reset/probe.rs`, written from `reset/catalog.rs`) finds what
 //! differs in one round trip, which also takes the lock (`reset/lock.rs`); `reset/repair.rs` undoes it
 //! in a second one; `reset/sessions.rs` ends what earlier tests left running; `reset/baseline.rs` records the start state when the database is made. Where a repair
 //! cannot be exact, as after a change of the schema, the database is made anew by `provision`.
 
+mod ahead;
 mod answer;
 mod baseline;
 mod catalog;
@@ -174,13 +176,13 @@ pub(crate) async fn release(database: Arc<Database>) {
         keeper.unlock();
     }
     runtime::spawn(async move {
-        let compare = async || match database.keeper.lock().await.as_mut() {
-            Some(keeper) => keeper.compare().await,
+        let look_ahead = async || match database.keeper.lock().await.as_mut() {
+            Some(keeper) => keeper.look_ahead().await,
             None => false,
         };
-        if compare().await {
+        if look_ahead().await {
             tokio::time::sleep(CLOSING).await;
-            compare().await;
+            look_ahead().await;
         }
     });
 }

@@ -6,8 +6,8 @@ use tokio_postgres::{Row, types::Type};
 
 /// The call, and the types of what it takes.
 pub(super) const CALL: &str =
-    "SELECT dagz_baseline.reset($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
-pub(super) const TYPES: [Type; 11] = [
+    "SELECT dagz_baseline.reset($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
+pub(super) const TYPES: [Type; 13] = [
     Type::OID,
     Type::TEXT,
     Type::TEXT,
@@ -16,7 +16,9 @@ pub(super) const TYPES: [Type; 11] = [
     Type::TEXT,
     Type::OID_ARRAY,
     Type::OID_ARRAY,
-    Type::TEXT,
+    Type::INT4_ARRAY,
+    Type::TIMESTAMPTZ_ARRAY,
+    Type::INT8,
     Type::INT4_ARRAY,
     Type::BOOL,
 ];

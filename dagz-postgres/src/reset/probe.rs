@@ -55,6 +55,7 @@ pub(super) enum TableStart {
 pub(super) struct ProbedSequence {
     pub(super) oid: u32,
     name: String,
+    pub(super) owner: Option<u32>,
     pub(super) value: i64,
     pub(super) is_called: bool,
 }
@@ -252,8 +253,8 @@ pub(super) fn sequences(
                 schema,
                 name,
                 start,
+                owner,
                 recorded,
-                ..
             } = sequence;
             let (value, is_called) = match prepare {
                 Prepare::Baseline => *recorded,
@@ -262,6 +263,7 @@ pub(super) fn sequences(
             ProbedSequence {
                 oid: *oid,
                 name: sql::qualified(schema, name),
+                owner: *owner,
                 value,
                 is_called,
             }

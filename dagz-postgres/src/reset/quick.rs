@@ -1,19 +1,21 @@
 //! The reset by the log of writes: one call of `dagz_baseline.reset` (`reset/function.rs`).
 //!
-//! Nothing can tell the log that a sequence moved, by a bare `nextval` or in what was rolled back. So
-//! all of them are compared in the background when a test is released ([`Keeper::compare`]); where
-//! that was not done, or a session did anything since, the call sets back all that may have moved. Where the log does not serve, because
-//! the database was last reset to another state or its tables are large, `reset/keeper.rs` looks.
+//! Nothing can tell the log that a sequence moved, by a bare `nextval` or in what was rolled back. So all of them are
+//! compared in the background when a test is released (`reset/ahead.rs`), with all else that takes time; where a
+//! session did nothing since, that is acted on. Where one did, the call here looks anew, and sets back all sequences
+//! that may have moved. Where the log does not serve, because the database was last reset to another state or its
+//! tables are large, `reset/looking.rs` looks.
 
 use dagz_core::{Result, Target, driver::Failure};
 use futures_util::future::join;
-use tokio_postgres::{Client, Row, Statement, error::SqlState};
+use tokio_postgres::{Row, error::SqlState};
 
 use super::{
+    ahead::{Ahead, Found},
     answer::{Answer, CALL, TYPES},
     failure,
-    function::PRESENT,
     keeper::{Keeper, Outcome, ROUNDS, owner_behind, shape},
+    log::WriteLog,
     probe::{self, ProbedSequence, ProbedTable},
     repair, sessions,
 };
@@ -21,31 +23,23 @@ use crate::{Driver, Prepare, driver, error};
 
 /// What a process knows about resetting one database to one start state by the log.
 pub(super) struct Quick {
-    mode: Prepare,
+    pub(super) mode: Prepare,
     /// What that start state is called in the database.
-    goal: String,
-    kept: Vec<u32>,
-    tables: Vec<ProbedTable>,
-    sequences: Vec<ProbedSequence>,
+    pub(super) goal: String,
+    pub(super) kept: Vec<u32>,
+    pub(super) tables: Vec<ProbedTable>,
+    pub(super) sequences: Vec<ProbedSequence>,
     reads_sequences: bool,
     /// To be run before the first call.
     settings: Option<String>,
-    statements: Option<Statements>,
+    pub(super) ahead: Option<Ahead>,
     /// Sessions that were found harmless.
-    spared: Vec<i32>,
-    compared: Option<Compared>,
-}
-
-struct Statements {
-    call: Statement,
-    present: Statement,
-    moved: Statement,
-}
-
-/// Which sequences stood elsewhere than they should, and who was in the database then.
-struct Compared {
-    moved: Vec<u32>,
-    seen: String,
+    pub(super) spared: Vec<i32>,
+    pub(super) found: Option<Found>,
+    /// How often it was asked for.
+    pub(super) resets: u64,
+    pub(super) has_prepared: bool,
+    pub(super) log: WriteLog,
 }
 
 impl Keeper {
@@ -76,9 +70,12 @@ impl Keeper {
             sequences,
             reads_sequences: catalog.reads_sequences,
             settings: Some(self.settings(driver)),
-            statements: None,
+            ahead: None,
             spared: Vec::new(),
-            compared: None,
+            found: None,
+            resets: 0,
+            has_prepared: catalog.has_prepared,
+            log: config.write_log.clone(),
         }
     }
 
@@ -93,7 +90,12 @@ impl Keeper {
             Some(quick) if quick.mode == mode => quick,
             _ => self.quick(driver, mode),
         };
-        let outcome = self.rounds(&mut quick, driver, target, mode).await;
+        quick.resets += 1;
+        let outcome = match self.act_ahead(&mut quick, target).await {
+            Ok(true) => Ok(Outcome::Clean),
+            Ok(false) => self.rounds(&mut quick, driver, target, mode).await,
+            Err(error) => Err(error),
+        };
         self.quick = Some(quick);
         outcome
     }
@@ -232,11 +234,11 @@ impl Keeper {
         truncation: Option<String>,
     ) -> Result<Answer, tokio_postgres::Error> {
         let (client, catalog) = (&self.client, &self.catalog);
-        let compared = quick.compared.take();
-        let (seen, known) = match &compared {
-            Some(Compared { seen, moved }) => (Some(seen), moved.as_slice()),
-            None => (None, [].as_slice()),
-        };
+        let found = quick.found.take();
+        let seen = found.as_ref().map(|found| &found.seen);
+        let (pids, since) = (seen.map(|seen| &seen.pids), seen.map(|seen| &seen.since));
+        let sessions = seen.map(|seen| seen.sessions);
+        let known = found.as_ref().map_or([].as_slice(), |found| &found.moved);
         let is_forced = truncation.is_some();
         let settings = quick.settings.clone();
         // Each is sent when it is polled first, so in this order.
@@ -248,7 +250,7 @@ impl Keeper {
         };
         let tag = target.tag();
         let call = async {
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 11] = [
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 13] = [
                 &catalog.database,
                 &catalog.stamp,
                 &tag,
@@ -257,12 +259,14 @@ impl Keeper {
                 &quick.goal,
                 &quick.kept,
                 &known,
-                &seen,
+                &pids,
+                &since,
+                &sessions,
                 &quick.spared,
                 &is_forced,
             ];
-            match &quick.statements {
-                Some(statements) => client.query_one(&statements.call, &parameters).await,
+            match &quick.ahead {
+                Some(ahead) => client.query_one(&ahead.call, &parameters).await,
                 None => {
                     let typed: Vec<_> = parameters.into_iter().zip(TYPES).collect();
                     // One row always.
@@ -279,37 +283,17 @@ impl Keeper {
         quick.settings = None;
         Ok(answer)
     }
-
-    /// Compares the sequences while nobody waits, so that the next reset need not. Tells whether
-    /// doing so again a little later may find sessions gone that are about to go.
-    pub(super) async fn compare(&mut self) -> bool {
-        if self.is_locked || !self.knows_sessions {
-            return false;
-        }
-        let database = self.catalog.database;
-        let Some(quick) = &mut self.quick else {
-            return false;
-        };
-        match quick.compare(&self.client, database).await {
-            Ok((compared, is_settled)) => {
-                quick.compared = compared;
-                !is_settled
-            }
-            // The next reset finds out why.
-            Err(_) => false,
-        }
-    }
 }
 
 impl Quick {
-    fn moved_text(&self) -> String {
+    pub(super) fn moved_text(&self) -> String {
         format!(
             "SELECT {}",
             probe::moved(&self.sequences, self.reads_sequences)
         )
     }
 
-    fn moved_in(&self, row: &Row) -> Result<Vec<u32>, tokio_postgres::Error> {
+    pub(super) fn moved_in(&self, row: &Row) -> Result<Vec<u32>, tokio_postgres::Error> {
         let moved: Vec<bool> = row.try_get(0)?;
         Ok(moved
             .into_iter()
@@ -317,42 +301,5 @@ impl Quick {
             .filter(|(moved, _)| *moved)
             .map(|(_, sequence)| sequence.oid)
             .collect())
-    }
-
-    async fn compare(
-        &mut self,
-        client: &Client,
-        database: u32,
-    ) -> Result<(Option<Compared>, bool), tokio_postgres::Error> {
-        let statements = match self.statements.take() {
-            Some(statements) => statements,
-            None => Statements {
-                call: client.prepare_typed(CALL, &TYPES).await?,
-                present: client
-                    .prepare(&format!(
-                        "SELECT * FROM (SELECT {database}::oid AS this OFFSET 0) d CROSS JOIN LATERAL ({PRESENT}) p"
-                    ))
-                    .await?,
-                moved: client.prepare(&self.moved_text()).await?,
-            },
-        };
-        // In this order: who does something afterwards is seen to have done it.
-        let (present, moved) = join(
-            client.query_one(&statements.present, &[]),
-            client.query_one(&statements.moved, &[]),
-        )
-        .await;
-        self.statements = Some(statements);
-        let present = present?;
-        let (pids, is_open): (Option<Vec<i32>>, bool) = (present.try_get(1)?, present.try_get(2)?);
-        let is_settled = pids
-            .unwrap_or_default()
-            .iter()
-            .all(|pid| self.spared.contains(pid));
-        let compared = Compared {
-            moved: self.moved_in(&moved?)?,
-            seen: present.try_get(3)?,
-        };
-        Ok(((!is_open).then_some(compared), is_settled && !is_open))
     }
 }

@@ -90,6 +90,39 @@ impl Site {
     }
 }
 
+impl Site {
+    /// Gives the database back, once sessions without a name are gone, and waits until all is found out that is
+    /// found out behind a test; a reset that does not wait looks for itself.
+    pub(crate) async fn release_and_look(&self) {
+        let watch = connect(&config("postgres")).await;
+        let name = self.target.name();
+        let until = async |query: String| {
+            for _ in 0..2_000 {
+                if rows(&watch, &query).await == ["t"] {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+            }
+            panic!("it never came to: {query}");
+        };
+        let sessions = format!("FROM pg_stat_activity WHERE datname = '{name}'");
+        until(format!(
+            "SELECT count(*) = 0 {sessions} AND application_name = ''"
+        ))
+        .await;
+        let now = rows(&watch, "SELECT clock_timestamp()").await.remove(0);
+        self.driver.release(&self.target).await;
+        if rows(&watch, "SHOW server_version_num").await[0].as_str() < "150000" {
+            return;
+        }
+        until(format!(
+            "SELECT count(*) = 1 {sessions} AND application_name LIKE 'dagz %' AND state = 'idle' \
+             AND query LIKE 'WITH %' AND query_start > '{now}'"
+        ))
+        .await;
+    }
+}
+
 /// The current worker's database for `base`.
 pub(crate) fn target(base: &str) -> Target {
     site::target(endpoint(), base, 63)
