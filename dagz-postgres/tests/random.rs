@@ -12,6 +12,7 @@ use proptest::{
     test_runner::{Config as Cases, TestRunner},
 };
 use support::{Site, at_site, dump, rows};
+use tokio_postgres::Client;
 
 /// Foreign keys in cycles, identities, seed rows, partitions, generated columns, tables without a
 /// key, and names that need quoting.
@@ -113,11 +114,13 @@ fn workload() -> impl Strategy<Value = Vec<(Vec<String>, bool)>> {
     vec((vec(statement(), 1..4), prop::bool::weighted(0.8)), 0..8)
 }
 
-/// Which driver resets: one that keeps its connection, or a new one each time, as under nextest.
+/// Which driver resets: one that keeps its connection, or a new one each time, as under nextest. `Ahead` is the former
+/// where it could look behind each test, and where the test's session stays and does nothing more.
 #[derive(Clone, Copy, PartialEq)]
 enum Process {
     Same,
     New,
+    Ahead,
 }
 
 fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
@@ -136,6 +139,10 @@ fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
         async |site: &Site| {
             site.init().await;
             site.driver.release(&site.target).await;
+            if process == Process::Ahead {
+                site.prepare().await;
+            }
+            let kept = site.connect_as("app").await;
             let start = dump(&site.connect().await).await;
             let oid = rows(&site.connect().await, OID).await;
             let mut runner = TestRunner::new(Cases {
@@ -151,6 +158,12 @@ fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
                         match (process, configured.get()) {
                             (Process::New, Some(config)) => {
                                 round(site, &Driver::new(config.clone()), &workload).await
+                            }
+                            (Process::Ahead, _) => {
+                                work(&kept, &workload).await;
+                                site.release_and_look().await;
+                                site.prepare().await;
+                                dump(&site.connect().await).await
                             }
                             _ => round(site, &site.driver, &workload).await,
                         }
@@ -171,6 +184,17 @@ fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
 /// Does what a test does, resets, and looks.
 async fn round(site: &Site, driver: &Driver, workload: &[(Vec<String>, bool)]) -> String {
     let client = site.connect().await;
+    work(&client, workload).await;
+    drop(client);
+    driver
+        .prepare(&site.target)
+        .await
+        .unwrap_or_else(|error| panic!("{}", error.report()));
+    driver.release(&site.target).await;
+    dump(&site.connect().await).await
+}
+
+async fn work(client: &Client, workload: &[(Vec<String>, bool)]) {
     for (statements, is_committed) in workload {
         client.batch_execute("BEGIN").await.unwrap();
         for statement in statements {
@@ -184,13 +208,7 @@ async fn round(site: &Site, driver: &Driver, workload: &[(Vec<String>, bool)]) -
         // Deferred constraints may forbid the whole.
         drop(client.batch_execute(end).await);
     }
-    drop(client);
-    driver
-        .prepare(&site.target)
-        .await
-        .unwrap_or_else(|error| panic!("{}", error.report()));
-    driver.release(&site.target).await;
-    dump(&site.connect().await).await
+    client.batch_execute("DISCARD ALL").await.unwrap();
 }
 
 #[test]
@@ -201,6 +219,11 @@ fn baselines_are_restored() {
 #[test]
 fn truncated_stays_truncated() {
     at_random("random_truncate", 60, Prepare::Truncate, Process::Same);
+}
+
+#[test]
+fn what_is_found_ahead_is_as_exact() {
+    at_random("random_ahead", 150, Prepare::Baseline, Process::Ahead);
 }
 
 #[test]
