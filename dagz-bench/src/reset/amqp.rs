@@ -46,8 +46,10 @@ const NEW_PROCESS: &str = "dagz, new process";
 const DECLARED: &str = "dagz, a queue declared";
 const EXTRA: &str = "extra";
 
-/// Until the broker has done what the end of a test begins.
-const PAUSE: Duration = Duration::from_millis(60);
+/// Until the broker has done what the end of a test begins: it looks at each queue.
+fn pause(queues: usize) -> Duration {
+    Duration::from_millis(20 + queues as u64 / 4)
+}
 
 /// Measures with `size` queues.
 pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
@@ -235,7 +237,7 @@ impl Rabbit {
         let ended = Instant::now();
         self.driver.release(&self.target).await;
         if way.strategy != END_TO_END {
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(pause(self.queues.len())).await;
             // What slept is awake again.
             for (_, channel) in &self.floors {
                 passive(channel, &self.queues[0]).await?;

@@ -67,7 +67,7 @@ pub(super) fn all() -> Vec<Strategy> {
     add(TRANSACTION, Program::ByHand, any, false);
     add(TRANSACTION_KEPT, Program::ByHand, any, false);
     add("dagz-nextest", Program::NextestDagz, any, true);
-    add(TRANSACTION_NEXTEST, Program::NextestByHand, any, true);
+    add(TRANSACTION_NEXTEST, Program::NextestByHand, &default, true);
     add("count-truncate", Program::ByHand, &serial, true);
     add("template-clone", Program::ByHand, &default, true);
     add("truncate-all", Program::ByHand, &serial, true);
