@@ -12,17 +12,25 @@ pub(crate) fn test<F>(body: impl FnOnce(Scope) -> F) -> Result<()>
 where
     F: Future<Output = Result<()>>,
 {
-    let runtime = RuntimeSpec {
-        multi_thread: false,
-        worker_threads: None,
-        start_paused: false,
-    };
-    run_async(spec(), runtime, body, Result::is_err)
+    run_async(spec(), runtime(), body, Result::is_err)
 }
 
 /// A test that is not async and does nothing.
 pub(crate) fn empty_test() {
     run_sync(spec(), || (), |()| false);
+}
+
+/// An async test that does nothing.
+pub(crate) fn empty_async_test() {
+    run_async(spec(), runtime(), |_| async {}, |()| false);
+}
+
+fn runtime() -> RuntimeSpec {
+    RuntimeSpec {
+        multi_thread: false,
+        worker_threads: None,
+        start_paused: false,
+    }
 }
 
 fn spec() -> TestSpec {

@@ -48,6 +48,9 @@ struct Quick {
     /// Few rounds and small sizes.
     #[arg(long)]
     quick: bool,
+    /// Has dagz clean nothing, to see that this leaves no figure.
+    #[arg(long, hide = true)]
+    unclean: bool,
 }
 
 #[derive(Args, Debug)]
@@ -59,7 +62,7 @@ struct Reset {
     #[arg(long = "size", default_values_t = [10, 50, 200, 1_000])]
     sizes: Vec<usize>,
     /// How long to measure each server with each size, about.
-    #[arg(long, default_value_t = 8.0)]
+    #[arg(long, default_value_t = 5.0)]
     seconds: f64,
 }
 
@@ -76,13 +79,13 @@ fn main() -> ExitCode {
 fn run(group: Group) -> Result<()> {
     match group {
         Group::Suite(arguments) => suites::run(arguments)?,
-        Group::Scale(arguments) => scale::run(arguments.quick)?,
+        Group::Scale(arguments) => scale::run(arguments.quick, arguments.unclean)?,
         Group::ScaleCondition(condition) => scale::one(&condition)?,
         Group::Overhead(arguments) => {
             let _state = settings()?;
-            for row in overhead::run(if arguments.quick { 50 } else { 500 })? {
-                row.tell()?;
-            }
+            let rounds = if arguments.quick { 50 } else { 500 };
+            let rows = overhead::run(rounds, arguments.unclean)?;
+            rows.iter().try_for_each(Row::tell)?;
         }
         Group::Reset(reset) => {
             let _state = settings()?;

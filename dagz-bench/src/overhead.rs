@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, ensure};
 use dagz::{
     __private::argument,
     postgres::{
-        Config, Driver, RerouteExt as _, configure,
+        Config, Driver, Prepare, RerouteExt as _, configure,
         tokio_postgres::{self, Client, NoTls},
     },
 };
@@ -18,55 +18,70 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{
     harness,
-    postgres::{remove_databases, schema, target, writes},
+    postgres::{own, remove_databases, schema, target, version, writes},
     row::Row,
     say,
 };
 
 const TABLES: usize = 50;
 const DIRTIED: [usize; 3] = [7, 23, 41];
-const BASE: &str = "dagz_bench_overhead";
+
+/// The database whose name dagz reroutes.
+fn base() -> String {
+    own("dagz_bench_overhead")
+}
 
 /// The same without the dirty log, to see what that costs whoever writes.
-const PLAIN: &str = "dagz_bench_overhead_plain";
+fn plain() -> String {
+    own("dagz_bench_overhead_plain")
+}
 
 /// What is measured: a name, how much is dirty before the next, and the thing itself, which says how long it took.
 type Thing<'a> = (&'static str, usize, Box<dyn Fn() -> Result<Duration> + 'a>);
 
-/// Measures all, `rounds` times.
+/// Measures all, `rounds` times; `is_unclean` has dagz clean nothing, which must leave no figure.
 ///
 /// # Errors
 /// What a server or dagz says; and a row of another test's, where there must be none.
-pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
+pub(crate) fn run(rounds: usize, is_unclean: bool) -> Result<Vec<Row>> {
     say::progress("overhead: what a test pays beside its statements");
     let url = std::env::var("DATABASE_URL").context("`DATABASE_URL` is not set")?;
     let mut base: tokio_postgres::Config = url.parse()?;
-    base.dbname(BASE);
-    configure(Config::from_config(base.clone()).migrate_with("bench", migrate))?;
-    let (own, version) = {
-        let (base, version) = (base.clone(), std::cell::Cell::new(String::new()));
-        let own = std::cell::RefCell::new(None);
+    base.dbname(self::base());
+    let mut config = Config::from_config(base.clone()).migrate_with("bench", migrate);
+    if is_unclean {
+        config = config.prepare(Prepare::None);
+    }
+    configure(config)?;
+    let outcome = measure(&base, rounds);
+    let project = Settings::current()?.project();
+    runtime::wait(async move {
+        remove_databases(&base, project, &self::base()).await?;
+        remove_databases(&base, project, &plain()).await
+    })??;
+    outcome
+}
+
+fn measure(base: &tokio_postgres::Config, rounds: usize) -> Result<Vec<Row>> {
+    let (own, backend) = {
+        let reached = std::cell::Cell::new(None);
         harness::test(|_| async {
-            *own.borrow_mut() = Some(base.reroute().await?);
-            let client = by_hand(&base, "postgres").await?;
-            let row = client.query_one("SHOW server_version", &[]).await?;
-            version.set(row.get::<_, String>(0));
+            let client = by_hand(base, "postgres").await?;
+            reached.set(Some((base.reroute().await?, version(&client).await?)));
             Ok(())
         })?;
-        (own.take().context("the test ran")?, version.take())
+        reached.take().context("the test ran")?
     };
     let mut own = own;
     // Without the test's tag: dagz ends what it takes for a leftover of a test.
     own.application_name("by hand");
     let name = own.get_dbname().context("it has a name")?.to_owned();
-    let number = version.split(' ').next().unwrap_or_default();
-    let backend = format!("postgres {number}");
 
     let runtime = new_runtime()?;
     let floor_client = runtime.block_on(by_hand(&own, &name))?;
     let one = runtime.block_on(floor_client.prepare("SELECT 1"))?;
     let logged = runtime.block_on(by_hand(&own, &name))?;
-    let plain = Plain::new(&base)?;
+    let plain = Plain::new(base)?;
     let unlogged = runtime.block_on(by_hand(&own, &plain.name))?;
     let insert = writes([DIRTIED[0]]);
     let settings = Settings::current()?;
@@ -91,6 +106,11 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
             "dagz, a thread and a test without a database",
             0,
             Box::new(|| timed(|| joined(harness::empty_test))),
+        ),
+        (
+            "dagz, a thread and an async test without a database",
+            0,
+            Box::new(|| timed(|| joined(harness::empty_async_test))),
         ),
         (
             "dagz, the path when all is prepared",
@@ -146,10 +166,11 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
         runtime.block_on(floor_client.query_one(&one, &[]))?;
         let floor = started.elapsed();
         let measured: Result<Vec<_>> = things.iter().map(|(.., thing)| thing()).collect();
+        let measured = measured?;
         // The first ones find nothing warm.
         if round >= 5 {
             floors.push(floor);
-            for (time, times) in measured?.into_iter().zip(&mut times) {
+            for (time, times) in measured.into_iter().zip(&mut times) {
                 times.push(time);
             }
         }
@@ -162,14 +183,6 @@ pub(crate) fn run(rounds: usize) -> Result<Vec<Row>> {
             ..Row::of("overhead", &backend, name, times, &floors)?
         });
     }
-    drop(things);
-    drop((floor_client, logged, unlogged));
-    let config = base.clone();
-    let project = settings.project();
-    runtime::wait(async move {
-        remove_databases(&config, project, BASE).await?;
-        remove_databases(&config, project, PLAIN).await
-    })??;
     Ok(rows)
 }
 
@@ -187,9 +200,9 @@ struct Plain {
 impl Plain {
     fn new(base: &tokio_postgres::Config) -> Result<Self> {
         let mut base = base.clone();
-        base.dbname(PLAIN);
+        base.dbname(plain());
         let scope = Scope::builder("bench").enter()?;
-        let target = target(&base, PLAIN)?;
+        let target = target(&base, &plain())?;
         let name = target.name().to_owned();
         runtime::wait(async move {
             let config = Config::from_config(base).write_log(false);

@@ -1,5 +1,7 @@
 //! What the groups share that measure on Postgres: a schema, connections, databases that are made and dropped.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use anyhow::{Result, bail};
 use dagz::postgres::{
     Config, databases, remove,
@@ -23,6 +25,21 @@ pub(crate) fn target(config: &tokio_postgres::Config, base: &str) -> Result<Targ
         base,
         |worker, base| name::rewrite(worker, base, 63),
     )
+}
+
+/// A name for a database that this checkout makes and drops, and no other one: servers may be shared.
+pub(crate) fn own(name: &str) -> String {
+    let mut hasher = DefaultHasher::new();
+    env!("CARGO_MANIFEST_DIR").hash(&mut hasher);
+    format!("{name}_{:08x}", hasher.finish() as u32)
+}
+
+/// The server's kind and version, as rows name it.
+pub(crate) async fn version(client: &Client) -> Result<String> {
+    let row = client.query_one("SHOW server_version", &[]).await?;
+    let version: String = row.get(0);
+    let number = version.split(' ').next().unwrap_or_default();
+    Ok(format!("postgres {number}"))
 }
 
 /// Tables as a service has them: a key, two more indices, a parent.

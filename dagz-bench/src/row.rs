@@ -51,6 +51,9 @@ pub(crate) struct Row {
     /// How many numbers the server gave to new tables, files and other objects.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) objects: Option<i64>,
+    /// Until each worker had its database, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) ready_ms: Option<f64>,
     /// Memory, where the row is about that.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<i64>,

@@ -1,8 +1,8 @@
 //! Measures ways of doing a thing in one interleaved run, so that what else the machine does slows all alike.
 //!
 //! A [`Site`] knows the ways and does each when asked, cleanliness included; [`measure`] decides how often and in
-//! which order. Each way is done once or twice to see what it costs; then each gets its share of the time, a slow one at
-//! least [`FEW`] times, and all are spread evenly over the run. The floor is measured beside each.
+//! which order. Each way is done once or twice to see what it costs; then each gets its share of the time, but no fewer
+//! turns than [`least`] says, and all are spread evenly over the run. The floor is measured beside each.
 
 use std::time::{Duration, Instant};
 
@@ -11,17 +11,25 @@ use async_trait::async_trait;
 
 use crate::row::Row;
 
-/// How often a way is measured at least.
-const FEW: usize = 3;
-
 /// How often at most: from then on a median does not move.
 const MANY: usize = 300;
 
-/// How often a way is measured that costs little, whatever its share of the time.
-const CHEAP: usize = 30;
-
-/// What a way costs at most, its preparations included, that counts as cheap.
+/// What a way costs at most, its preparations included, after which the processor has not gone to sleep.
 const CHEAP_COST: Duration = Duration::from_millis(60);
+
+/// From here on a way is so dear that finding out what it costs is its first measurement.
+const DEAR: Duration = Duration::from_secs(2);
+
+/// How often a way is measured that costs so much, its preparations included, whatever its share of the time. With a
+/// thousand tables each turn of half the ways takes seconds.
+fn least(cost: Duration) -> usize {
+    match cost {
+        cost if cost <= CHEAP_COST => 30,
+        cost if cost <= Duration::from_millis(300) => 12,
+        cost if cost < DEAR => 4,
+        _ => 1,
+    }
+}
 
 /// What a way costs at most that is asked twice what it costs.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -99,10 +107,14 @@ pub(crate) async fn measure(
 ) -> Result<Vec<Row>> {
     let ways = site.ways();
     let mut costs = Vec::new();
-    for way in &ways {
+    let mut times = vec![Vec::new(); ways.len()];
+    for (way, times) in ways.iter().zip(&mut times) {
         let started = Instant::now();
-        once(site, *way, backend, tables).await?;
+        let time = once(site, *way, backend, tables).await?;
         let mut cost = started.elapsed();
+        if cost >= DEAR {
+            times.push(time);
+        }
         if cost < AGAIN {
             // Whatever came in between once, comes in between twice seldom.
             let started = Instant::now();
@@ -112,7 +124,6 @@ pub(crate) async fn measure(
         costs.push(cost);
     }
     let mut floors = Vec::new();
-    let mut times = vec![Vec::new(); ways.len()];
     for (turn, way) in order(&costs, budget).into_iter().enumerate() {
         // After what was slow the processor sleeps, and the server's caches are cold: nobody's floor.
         if costs[way] > CHEAP_COST {
@@ -154,9 +165,8 @@ fn order(costs: &[Duration], budget: Duration) -> Vec<usize> {
     let share = budget.as_secs_f64() / costs.len().max(1) as f64;
     let mut turns = Vec::new();
     for (way, cost) in costs.iter().enumerate() {
-        let least = if *cost <= CHEAP_COST { CHEAP } else { FEW };
         let often = (share / cost.as_secs_f64().max(1e-6)) as usize;
-        let often = often.clamp(least, MANY);
+        let often = often.clamp(least(*cost), MANY);
         // Each way is a little off its neighbours, so that none always follows the same one.
         let shift = (way as f64 * 0.618).fract();
         turns.extend((0..often).map(|turn| ((turn as f64 + shift) / often as f64, way)));
@@ -171,11 +181,13 @@ mod tests {
 
     #[test]
     fn a_slow_way_is_seldom_and_spread() {
-        let costs = [Duration::from_millis(1), Duration::from_secs(1)];
+        let costs = [1, 1_000, 10_000].map(Duration::from_millis);
         let order = order(&costs, Duration::from_secs(1));
-        let slow: Vec<_> = (0..order.len()).filter(|turn| order[*turn] == 1).collect();
-        assert_eq!(slow.len(), FEW);
-        assert_eq!(order.len(), FEW + MANY);
+        let of = |way| (0..order.len()).filter(move |turn| order[*turn] == way);
+        let slow: Vec<_> = of(1).collect();
+        assert_eq!(slow.len(), 4);
+        assert_eq!(of(0).count(), MANY);
+        assert_eq!(of(2).count(), 1);
         assert!(
             slow.windows(2).all(|pair| pair[1] - pair[0] > 50),
             "{slow:?}"

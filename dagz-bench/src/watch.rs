@@ -131,11 +131,11 @@ fn processor_time(backend: i32) -> Option<Duration> {
         .ok()?
         .filter_map(|process| process.ok()?.stat().ok());
     let children = living.filter(|process| process.ppid == server.pid);
-    let used: u64 = children.map(|process| own(&process)).sum();
-    Some(ticks(own(&server) + ended + used))
+    let living: u64 = children.map(|process| used(&process)).sum();
+    Some(ticks(used(&server) + ended + living))
 }
 
-fn own(stat: &Stat) -> u64 {
+fn used(stat: &Stat) -> u64 {
     stat.utime + stat.stime
 }
 
@@ -144,6 +144,12 @@ pub(crate) fn children() -> Result<Duration> {
     let own = Process::myself().and_then(|process| process.stat());
     let own = own.context("`/proc` cannot be read")?;
     Ok(ticks(u64::try_from(own.cutime + own.cstime)?))
+}
+
+/// The processor time of this process.
+pub(crate) fn own() -> Result<Duration> {
+    let own = Process::myself().and_then(|process| process.stat());
+    Ok(ticks(used(&own.context("`/proc` cannot be read")?)))
 }
 
 fn ticks(count: u64) -> Duration {

@@ -11,7 +11,8 @@ use dagz::amqp::{
     lapin::{
         BasicProperties, Channel, Connection, ConnectionProperties,
         options::{
-            BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueuePurgeOptions,
+            BasicPublishOptions, ConfirmSelectOptions, QueueBindOptions, QueueDeclareOptions,
+            QueuePurgeOptions,
         },
         types::FieldTable,
         uri::AMQPUri,
@@ -35,8 +36,20 @@ use crate::{
 const BASE: &str = "dagz_bench";
 const BY_HAND: &str = "dagz_bench_by_hand";
 
-/// Until the broker has done what the end of a test begins.
-const PAUSE: Duration = Duration::from_millis(60);
+/// From the end of one test to the start of the next, with nothing in between.
+const END_TO_END: &str = "dagz, end to end";
+
+/// The first prepare of a process, which opens its connection.
+const NEW_PROCESS: &str = "dagz, new process";
+
+/// After a test that declared a queue and bound it.
+const DECLARED: &str = "dagz, a queue declared";
+const EXTRA: &str = "extra";
+
+/// Until the broker has done what the end of a test begins: it looks at each queue.
+fn pause(queues: usize) -> Duration {
+    Duration::from_millis(20 + queues as u64 / 4)
+}
 
 /// Measures with `size` queues.
 pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
@@ -134,6 +147,23 @@ async fn soil(channel: &Channel, queues: &[&str]) -> Result<()> {
     Ok(())
 }
 
+/// A queue that is not in the start state, and a binding.
+async fn declare(channel: &Channel) -> Result<()> {
+    let nothing = FieldTable::default();
+    channel
+        .queue_declare(
+            EXTRA.into(),
+            QueueDeclareOptions::default(),
+            nothing.clone(),
+        )
+        .await?;
+    let options = QueueBindOptions::default();
+    channel
+        .queue_bind(EXTRA.into(), "events".into(), "#".into(), options, nothing)
+        .await?;
+    Ok(())
+}
+
 /// How many messages and consumers a queue has.
 async fn passive(channel: &Channel, queue: &str) -> Result<u32> {
     let passive = QueueDeclareOptions {
@@ -200,22 +230,34 @@ impl Rabbit {
         let address = self.driver.address(&self.target).await?;
         let (connection, channel) = channel(address).await?;
         soil(&channel, dirty).await?;
+        if way.strategy == DECLARED {
+            declare(&channel).await?;
+        }
         drop((channel, connection));
         let ended = Instant::now();
         self.driver.release(&self.target).await;
-        if way.strategy == "dagz" {
-            tokio::time::sleep(PAUSE).await;
+        if way.strategy != END_TO_END {
+            tokio::time::sleep(pause(self.queues.len())).await;
             // What slept is awake again.
             for (_, channel) in &self.floors {
                 passive(channel, &self.queues[0]).await?;
             }
         }
-        let started = match way.strategy {
-            "dagz" => Instant::now(),
-            _ => ended,
+        let fresh = Driver::new(self.config.clone());
+        let driver = match way.strategy {
+            NEW_PROCESS => &fresh,
+            _ => &self.driver,
         };
-        self.driver.prepare(&self.target).await?;
-        Ok(started.elapsed())
+        let started = match way.strategy {
+            END_TO_END => ended,
+            _ => Instant::now(),
+        };
+        driver.prepare(&self.target).await?;
+        let time = started.elapsed();
+        if way.strategy == NEW_PROCESS {
+            fresh.release(&self.target).await;
+        }
+        Ok(time)
     }
 
     /// Lists and deletes all over HTTP, and declares it again.
@@ -240,7 +282,9 @@ impl Rabbit {
 impl Site for Rabbit {
     fn ways(&self) -> Vec<Way> {
         let mut all = ways("dagz", &Dirt::ANY);
-        all.extend(ways("dagz, end to end", &Dirt::ANY));
+        all.extend(ways(END_TO_END, &Dirt::ANY));
+        all.extend(ways(NEW_PROCESS, &[Dirt::Three]));
+        all.extend(ways(DECLARED, &[Dirt::None]));
         all.extend(ways("purge-all", &Dirt::ANY));
         all.extend(ways("delete-redeclare", &Dirt::ANY));
         all.extend(ways("vhost-anew", &[Dirt::Three]));
@@ -290,6 +334,12 @@ impl Site for Rabbit {
         let counts = try_join_all(counts).await.context("a queue is gone")?;
         let left: u32 = counts.iter().sum();
         ensure!(left == 0, "{left} messages and consumers");
+        if way.strategy == DECLARED {
+            let at = format!("/api/queues/{}", part(self.target.name()));
+            let all = self.management.get(&at).await?;
+            let mut all = all.as_array().into_iter().flatten();
+            ensure!(!all.any(|queue| queue["name"] == EXTRA), "a queue");
+        }
         if is_dagz {
             // The next way's test takes over from here.
             self.driver.release(&self.target).await;

@@ -41,7 +41,7 @@ impl Backend {
     /// Cassandra takes half a second for a table and its share of memory for each: what a small server stands.
     fn largest(self) -> usize {
         match self {
-            Self::Cassandra => 50,
+            Self::Cassandra => 1_000,
             Self::Postgres | Self::Mariadb | Self::Redis | Self::Rabbitmq => usize::MAX,
         }
     }

@@ -12,7 +12,7 @@ use dagz_core::{DbConfig as _, Target, runtime};
 
 use super::variable;
 use crate::{
-    postgres::{connect, make, remove_databases, schema, target, writes},
+    postgres::{connect, make, own, remove_databases, schema, target, version, writes},
     row::Row,
     schedule::{Dirt, Site, Way, ways},
 };
@@ -20,19 +20,29 @@ use crate::{
 /// How many connections the floor is asked on, in turn.
 const FLOORS: usize = 5;
 
-/// The database of the ways by hand, and its template.
-const BY_HAND: &str = "dagz_bench_by_hand";
-const TEMPLATE: &str = "dagz_bench_template";
+/// Without the log of writes, where it cannot be.
+const WITHOUT_LOG: &str = "dagz, without the log";
+
+/// The database of the ways by hand.
+fn by_hand() -> String {
+    own("dagz_bench_by_hand")
+}
+
+/// Its template.
+fn template() -> String {
+    own("dagz_bench_template")
+}
 
 /// Measures on a server of `size` tables.
 pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
     let mut config: tokio_postgres::Config = variable("DATABASE_URL")?.parse()?;
-    let base = format!("dagz_bench_{size}");
+    let base = own(&format!("dagz_bench_{size}"));
     config.dbname(&base);
+    let plain = target(&config, &format!("{base}_plain"))?;
     let target = target(&config, &base)?;
     runtime::wait(async move {
-        let mut site = Postgres::new(config, target, size).await?;
-        let backend = site.version().await?;
+        let mut site = Postgres::new(config, [target, plain], size).await?;
+        let backend = version(&site.elsewhere).await?;
         let rows = super::measure(&mut site, &backend, size, budget).await;
         site.remove().await?;
         rows
@@ -42,6 +52,7 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
 struct Postgres {
     driver: Driver,
     target: Target,
+    plain: Plain,
     config: tokio_postgres::Config,
     size: usize,
     floors: Vec<(Client, Statement)>,
@@ -56,24 +67,54 @@ struct Postgres {
     count: String,
 }
 
+/// A database of dagz's that has no log of writes: each table is asked.
+struct Plain {
+    driver: Driver,
+    target: Target,
+    test: Client,
+}
+
+impl Plain {
+    async fn new(config: &tokio_postgres::Config, target: Target, size: usize) -> Result<Self> {
+        let mut config = config.clone();
+        config.dbname(target.base());
+        let driver = driver(Config::from_config(config.clone()).write_log(false), size);
+        make_ready(&driver, &target).await?;
+        Ok(Self {
+            test: connect(&config, target.name()).await?,
+            driver,
+            target,
+        })
+    }
+}
+
+fn driver(config: Config, size: usize) -> Driver {
+    Driver::new(config.migrate_with("bench", move |config| async move {
+        let (client, connection) = config.connect(NoTls).await?;
+        runtime::spawn(connection);
+        client.batch_execute(&schema(size)).await
+    }))
+}
+
+async fn make_ready(driver: &Driver, target: &Target) -> Result<()> {
+    driver.worker_init(target).await?;
+    driver.prepare(target).await?;
+    driver.release(target).await;
+    Ok(())
+}
+
 impl Postgres {
-    async fn new(config: tokio_postgres::Config, target: Target, size: usize) -> Result<Self> {
-        let driver = Driver::new(Config::from_config(config.clone()).migrate_with(
-            "bench",
-            move |config| async move {
-                let (client, connection) = config.connect(NoTls).await?;
-                runtime::spawn(connection);
-                client.batch_execute(&schema(size)).await
-            },
-        ));
-        driver.worker_init(&target).await?;
-        driver.prepare(&target).await?;
-        driver.release(&target).await;
+    async fn new(
+        config: tokio_postgres::Config,
+        [target, plain]: [Target; 2],
+        size: usize,
+    ) -> Result<Self> {
+        let driver = driver(Config::from_config(config.clone()), size);
+        make_ready(&driver, &target).await?;
         let elsewhere = connect(&config, "postgres").await?;
-        make(&elsewhere, BY_HAND, "").await?;
-        make(&elsewhere, TEMPLATE, "").await?;
-        for database in [BY_HAND, TEMPLATE] {
-            let client = connect(&config, database).await?;
+        for database in [by_hand(), template()] {
+            make(&elsewhere, &database, "").await?;
+            let client = connect(&config, &database).await?;
             client.batch_execute(&schema(size)).await?;
         }
         let mut floors = Vec::new();
@@ -88,7 +129,8 @@ impl Postgres {
         Ok(Self {
             test: connect(&config, target.name()).await?,
             look: connect(&config, target.name()).await?,
-            by_hand: connect(&config, BY_HAND).await?,
+            by_hand: connect(&config, &by_hand()).await?,
+            plain: Plain::new(&config, plain, size).await?,
             driver,
             target,
             config,
@@ -99,17 +141,10 @@ impl Postgres {
         })
     }
 
-    async fn version(&self) -> Result<String> {
-        let row = self.elsewhere.query_one("SHOW server_version", &[]).await?;
-        let version: String = row.get(0);
-        let number = version.split(' ').next().unwrap_or_default();
-        Ok(format!("postgres {number}"))
-    }
-
     /// As at the end of a test, and until what that begins in the background is done. Not by sleeping: an idle
     /// processor is slow to come back, which is not what is measured.
-    async fn release(&self) -> Result<()> {
-        self.driver.release(&self.target).await;
+    async fn release(&self, driver: &Driver, target: &Target) -> Result<()> {
+        driver.release(target).await;
         for _ in 0..10 + self.size / 8 {
             self.elsewhere.simple_query("SELECT 1").await?;
         }
@@ -124,15 +159,19 @@ impl Postgres {
             floors,
             config,
             target,
+            plain,
             elsewhere,
             ..
         } = self;
-        drop((by_hand, test, look, floors));
-        for database in [BY_HAND, TEMPLATE] {
+        drop((by_hand, test, look, floors, plain.test));
+        for database in [self::by_hand(), template()] {
             let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
             elsewhere.batch_execute(&drop).await?;
         }
-        remove_databases(&config, target.project(), target.base()).await
+        for target in [target, plain.target] {
+            remove_databases(&config, target.project(), target.base()).await?;
+        }
+        Ok(())
     }
 }
 
@@ -168,6 +207,7 @@ impl Site for Postgres {
         let dirty = [Dirt::Three, Dirt::All];
         let mut all = ways("dagz", &Dirt::ANY);
         all.extend(ways("dagz, new process", &dirty[..1]));
+        all.extend(ways(WITHOUT_LOG, &Dirt::ANY[..2]));
         all.extend(ways("count-truncate", &Dirt::ANY));
         all.extend(ways("truncate-all", &Dirt::ANY));
         all.extend(ways("delete-all", &Dirt::ANY));
@@ -189,7 +229,7 @@ impl Site for Postgres {
         match way.strategy {
             "dagz" | "dagz, new process" => {
                 self.test.batch_execute(&writes).await?;
-                self.release().await?;
+                self.release(&self.driver, &self.target).await?;
                 let fresh = Driver::new(Config::from_config(self.config.clone()));
                 let driver = match way.strategy {
                     "dagz" => &self.driver,
@@ -199,6 +239,20 @@ impl Site for Postgres {
                 driver.prepare(&self.target).await?;
                 let time = started.elapsed();
                 driver.release(&self.target).await;
+                return Ok(time);
+            }
+            WITHOUT_LOG => {
+                let Plain {
+                    driver,
+                    target,
+                    test,
+                } = &self.plain;
+                test.batch_execute(&writes).await?;
+                self.release(driver, target).await?;
+                let started = Instant::now();
+                driver.prepare(target).await?;
+                let time = started.elapsed();
+                driver.release(target).await;
                 return Ok(time);
             }
             "rollback" => {
@@ -217,13 +271,18 @@ impl Site for Postgres {
                 self.by_hand.batch_execute(&delete).await?;
             }
             "drop-create" => {
-                make(&self.elsewhere, BY_HAND, "").await?;
-                self.by_hand = connect(&self.config, BY_HAND).await?;
+                make(&self.elsewhere, &by_hand(), "").await?;
+                self.by_hand = connect(&self.config, &by_hand()).await?;
                 self.by_hand.batch_execute(&schema(self.size)).await?;
             }
             "template-clone" => {
-                make(&self.elsewhere, BY_HAND, &format!("TEMPLATE {TEMPLATE}")).await?;
-                self.by_hand = connect(&self.config, BY_HAND).await?;
+                make(
+                    &self.elsewhere,
+                    &by_hand(),
+                    &format!("TEMPLATE {}", template()),
+                )
+                .await?;
+                self.by_hand = connect(&self.config, &by_hand()).await?;
             }
             "rollback" => self.by_hand.batch_execute("ROLLBACK").await?,
             other => bail!("`{other}` is no way of Postgres"),
@@ -232,8 +291,13 @@ impl Site for Postgres {
         if !matches!(way.strategy, "rollback" | "delete-all") {
             // The server tells every session of each truncated table, and one that lags behind forgets all its
             // plans. Where people use dagz, nobody truncates beside it.
-            self.driver.prepare(&self.target).await?;
-            self.release().await?;
+            for (driver, target) in [
+                (&self.driver, &self.target),
+                (&self.plain.driver, &self.plain.target),
+            ] {
+                driver.prepare(target).await?;
+                self.release(driver, target).await?;
+            }
         }
         Ok(time)
     }
@@ -241,6 +305,7 @@ impl Site for Postgres {
     async fn check(&mut self, way: Way) -> Result<()> {
         let client = match way.strategy {
             "dagz" | "dagz, new process" => &self.look,
+            WITHOUT_LOG => &self.plain.test,
             _ => &self.by_hand,
         };
         let rows = client.query(&self.count, &[]).await;

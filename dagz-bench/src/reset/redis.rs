@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use async_trait::async_trait;
 use dagz::redis::{
-    Config, Driver, databases,
+    Config, Driver, Prepare, databases,
     redis::{self, Client, ConnectionInfo, IntoConnectionInfo as _, aio::MultiplexedConnection},
     remove,
 };
@@ -23,6 +23,9 @@ use crate::{
 };
 
 const FLOORS: usize = 5;
+
+/// How many keys there are at the start, where it is not empty.
+const SOWN: usize = 10;
 
 /// The test's keys, and those of others.
 const OWN: &str = "test:";
@@ -41,15 +44,18 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
         })??
     };
     let config = Config::from_connection_info(at_index(&info, at))
-        .bases([at])
-        .first_index(at + 1);
-    let rewriting = config.clone();
-    let target = names::target(
-        "bench-redis",
-        &endpoint,
-        &at.to_string(),
-        move |worker, base| Driver::new(rewriting.clone()).rewrite(worker, base),
-    )?;
+        .bases([at, at + 1])
+        .first_index(at + 2);
+    let target_of = |base: i64| {
+        let config = config.clone();
+        names::target(
+            "bench-redis",
+            &endpoint,
+            &base.to_string(),
+            move |worker, base| Driver::new(config.clone()).rewrite(worker, base),
+        )
+    };
+    let targets = [target_of(at)?, target_of(at + 1)?];
     runtime::wait(async move {
         let version: String = redis::cmd("INFO")
             .arg("server")
@@ -63,14 +69,14 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
             Some(number) => format!("valkey {number}"),
             None => format!("redis {}", of("redis_version:").unwrap_or_default()),
         };
-        let mut site = Redis::new(&info, config, target, at, size).await?;
+        let mut site = Redis::new(&info, config, targets, at, size).await?;
         let rows = super::measure(&mut site, &backend, size, budget).await;
         site.remove().await?;
         rows
     })?
 }
 
-/// The first of four databases before those that dagz and its tests keep their books in.
+/// The first of six databases before those that dagz and its tests keep their books in.
 async fn first_free(look: &MultiplexedConnection) -> Result<i64> {
     let (_, count): (String, i64) = redis::cmd("CONFIG")
         .arg("GET")
@@ -78,10 +84,10 @@ async fn first_free(look: &MultiplexedConnection) -> Result<i64> {
         .query_async(&mut look.clone())
         .await?;
     ensure!(
-        count >= 8,
-        "the server has {count} databases; the benchmark needs 8"
+        count >= 10,
+        "the server has {count} databases; the benchmark needs 10"
     );
-    Ok(count - 6)
+    Ok(count - 8)
 }
 
 fn at_index(info: &ConnectionInfo, index: i64) -> ConnectionInfo {
@@ -95,51 +101,82 @@ async fn connect(info: &ConnectionInfo, index: i64) -> Result<MultiplexedConnect
 }
 
 struct Redis {
-    driver: Driver,
+    dagz: Worker,
+    /// With a start state that is not empty.
+    sown: Worker,
     config: Config,
-    target: Target,
     size: usize,
     floors: Vec<MultiplexedConnection>,
-    /// A test's own connection, in dagz's database.
-    test: MultiplexedConnection,
     /// In a database that is flushed by hand.
     flushed: MultiplexedConnection,
     /// In the database that all share.
     shared: MultiplexedConnection,
 }
 
+/// A database of dagz's.
+struct Worker {
+    driver: Driver,
+    target: Target,
+    /// A test's own connection.
+    test: MultiplexedConnection,
+}
+
+impl Worker {
+    async fn new(info: &ConnectionInfo, config: Config, target: Target) -> Result<Self> {
+        let driver = Driver::new(config);
+        driver.worker_init(&target).await?;
+        driver.prepare(&target).await?;
+        driver.release(&target).await;
+        let test = connect(info, target.name().parse()?).await?;
+        Ok(Self {
+            driver,
+            target,
+            test,
+        })
+    }
+}
+
+/// What a service's start state is made of.
+async fn sow(_: Target, info: ConnectionInfo) -> Result<(), redis::RedisError> {
+    let client = Client::open(info)?;
+    let mut connection = client.get_multiplexed_async_connection().await?;
+    let mut set = redis::cmd("MSET");
+    for number in 0..SOWN {
+        set.arg(format!("sown:{number}")).arg("value");
+    }
+    set.exec_async(&mut connection).await
+}
+
 impl Redis {
     async fn new(
         info: &ConnectionInfo,
         config: Config,
-        target: Target,
+        [target, sown]: [Target; 2],
         at: i64,
         size: usize,
     ) -> Result<Self> {
-        let driver = Driver::new(config.clone());
-        driver.worker_init(&target).await?;
-        driver.prepare(&target).await?;
-        driver.release(&target).await;
         let index: i64 = target.name().parse()?;
+        let dagz = Worker::new(info, config.clone(), target).await?;
+        let sowing = config.clone().prepare(Prepare::Baseline).worker_init(sow);
+        let sown = Worker::new(info, sowing, sown).await?;
         let mut floors = Vec::new();
         for _ in 0..FLOORS {
             floors.push(connect(info, index).await?);
         }
-        let (flushed, shared) = (connect(info, at + 2).await?, connect(info, at + 3).await?);
+        let (flushed, shared) = (connect(info, at + 4).await?, connect(info, at + 5).await?);
         for other in [&flushed, &shared] {
             let keys = count(other).await?;
             ensure!(
                 keys == 0,
                 "a database that the benchmark would empty has {keys} keys; empty database {} and {} first",
-                at + 2,
-                at + 3
+                at + 4,
+                at + 5
             );
         }
         Ok(Self {
-            test: connect(info, index).await?,
-            driver,
+            dagz,
+            sown,
             config,
-            target,
             size,
             floors,
             flushed,
@@ -151,7 +188,7 @@ impl Redis {
         for other in [&mut self.flushed, &mut self.shared] {
             redis::cmd("FLUSHDB").exec_async(other).await?;
         }
-        for database in databases(&self.config, self.target.project()).await? {
+        for database in databases(&self.config, self.dagz.target.project()).await? {
             remove(&database).await?;
         }
         Ok(())
@@ -206,6 +243,7 @@ impl Site for Redis {
     fn ways(&self) -> Vec<Way> {
         let mut all = ways("dagz", &Dirt::ANY);
         all.extend(ways("dagz, new process", &[Dirt::Three]));
+        all.extend(ways("dagz, 10 keys sown", &[Dirt::None, Dirt::Three]));
         all.extend(ways("flushdb-async", &Dirt::ANY));
         all.extend(ways("flushdb-sync", &Dirt::ANY));
         all.extend(ways("scan-unlink", &Dirt::ANY));
@@ -222,17 +260,29 @@ impl Site for Redis {
     async fn time(&mut self, way: Way) -> Result<Duration> {
         let dirty = way.dirt.tables(self.size).len();
         match way.strategy {
-            "dagz" | "dagz, new process" => {
-                fill(&mut self.test, OWN, dirty).await?;
+            "dagz" | "dagz, new process" | "dagz, 10 keys sown" => {
+                let Worker {
+                    driver,
+                    target,
+                    test,
+                } = match way.strategy {
+                    "dagz, 10 keys sown" => &mut self.sown,
+                    _ => &mut self.dagz,
+                };
+                fill(test, OWN, dirty).await?;
                 let fresh = Driver::new(self.config.clone());
                 let driver = match way.strategy {
-                    "dagz" => &self.driver,
-                    _ => &fresh,
+                    "dagz, new process" => &fresh,
+                    _ => &*driver,
                 };
+                // A test takes its time, while what the end of the last one began is on its way.
+                for _ in 0..3 {
+                    redis::cmd("PING").exec_async(test).await?;
+                }
                 let started = Instant::now();
-                driver.prepare(&self.target).await?;
+                driver.prepare(target).await?;
                 let time = started.elapsed();
-                driver.release(&self.target).await;
+                driver.release(target).await;
                 Ok(time)
             }
             "flushdb-async" | "flushdb-sync" => {
@@ -261,6 +311,7 @@ impl Site for Redis {
                 let others = self.size - way.dirt.tables(self.size).len();
                 (&self.shared, others)
             }
+            "dagz, 10 keys sown" => (&self.sown.test, SOWN),
             _ => (&self.floors[0], 0),
         };
         let left = count(connection).await?;

@@ -3,13 +3,18 @@
 //! `truncate-all` and `count-truncate` clean one database before each test, and need `--test-threads=1`.
 //! `template-clone` gives each test a clone of a migrated template and drops it when the test passed, as pgtestdb does.
 //! `transaction` begins one before the test and rolls it back after. Each test connects for itself, since a connection
-//! dies with the runtime that made it, and `#[tokio::test]` makes one per test.
+//! dies with the runtime that made it, and `#[tokio::test]` makes one per test; only `transaction, kept connection` has
+//! a runtime beside those of the tests, which keeps connections alive from one to the next.
 
-use std::{env, process};
+use std::{
+    env, process,
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use anyhow::{Context as _, Result, bail};
 use dagz::postgres::tokio_postgres::{Client, Config};
 use dagz_bench::suite;
+use tokio::runtime::{Builder, Runtime};
 
 /// The database that was migrated before the suite began.
 fn migrated() -> Result<Config> {
@@ -40,14 +45,60 @@ async fn by_hand(number: usize) -> Result<()> {
             suite::case(number, &client).await
         }
         "template-clone" => cloned(number, &config).await,
-        "transaction" => {
-            let client = suite::connect(&config).await?;
-            client.batch_execute("BEGIN").await?;
-            let outcome = suite::case(number, &client).await;
-            client.batch_execute("ROLLBACK").await?;
+        "transaction" | "transaction, nextest" => {
+            rolled_back(number, &suite::connect(&config).await?).await
+        }
+        "transaction, kept connection" => {
+            let client = KEPT.take(config).await?;
+            let outcome = rolled_back(number, &client).await;
+            KEPT.put(client);
             outcome
         }
         other => bail!("`DAGZ_BENCH_STRATEGY` is `{other}`, which is no strategy"),
+    }
+}
+
+async fn rolled_back(number: usize, client: &Client) -> Result<()> {
+    client.batch_execute("BEGIN").await?;
+    let outcome = suite::case(number, client).await;
+    client.batch_execute("ROLLBACK").await?;
+    outcome
+}
+
+/// Connections that outlive their tests, as many as there ever were tests at once.
+struct Kept {
+    runtime: Runtime,
+    free: Mutex<Vec<Client>>,
+}
+
+static KEPT: LazyLock<Kept> = LazyLock::new(|| Kept {
+    runtime: Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime"),
+    free: Mutex::default(),
+});
+
+impl Kept {
+    async fn take(&self, config: Config) -> Result<Client> {
+        let free = self
+            .free
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .pop();
+        match free {
+            Some(client) => Ok(client),
+            None => {
+                let connecting = async move { suite::connect(&config).await };
+                self.runtime.spawn(connecting).await?
+            }
+        }
+    }
+
+    fn put(&self, client: Client) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(client);
     }
 }
 

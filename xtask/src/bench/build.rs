@@ -36,8 +36,9 @@ pub(super) struct Built {
     root: PathBuf,
     /// By the name of their target.
     executables: BTreeMap<String, PathBuf>,
-    /// The program, what cargo says of the workspace, and what nextest says of the suite's binary.
-    nextest: Option<[PathBuf; 3]>,
+    /// The program, what cargo says of the workspace, and what nextest says of the binary with dagz and of the one by
+    /// hand.
+    nextest: Option<[PathBuf; 4]>,
 }
 
 #[derive(Deserialize)]
@@ -138,30 +139,27 @@ fn executable_in(line: &str) -> Option<(String, PathBuf)> {
     is_artifact.then_some(found)
 }
 
-/// Has nextest list the suite's binary, so that it builds nothing while it is measured.
-fn nextest(root: &Path, folder: &Path) -> Result<[PathBuf; 3]> {
+/// Has nextest list the suite's binaries, so that it builds nothing while they are measured.
+fn nextest(root: &Path, folder: &Path) -> Result<[PathBuf; 4]> {
     let program = tools::ready(&tools::NEXTEST)?;
     let cargo = workspace::cargo(root);
-    let binaries = folder.join("nextest-binaries.json");
+    let list = |suite: &str| {
+        let path = folder.join(format!("nextest-{suite}.json"));
+        let mut list = Command::new(&program);
+        list.current_dir(root).env("CARGO", cargo.get_program());
+        workspace::forget_own_package(&mut list);
+        list.args(["nextest", "list", "--release", "-p", PACKAGE]);
+        list.args(["--test", suite]);
+        list.args(["--list-type=binaries-only", "--message-format=json"]);
+        write_output(list, &path)?;
+        anyhow::Ok(path)
+    };
+    let [dagz, by_hand] = [list("suite_dagz")?, list("suite_by_hand")?];
     let metadata = folder.join("cargo-metadata.json");
-    let mut list = Command::new(&program);
-    list.current_dir(root).env("CARGO", cargo.get_program());
-    workspace::forget_own_package(&mut list);
-    list.args([
-        "nextest",
-        "list",
-        "--release",
-        "-p",
-        PACKAGE,
-        "--test",
-        SUITES[0].0,
-    ]);
-    list.args(["--list-type=binaries-only", "--message-format=json"]);
-    write_output(list, &binaries)?;
     let mut command = workspace::cargo(root);
     command.args(["metadata", "--format-version=1", "--offline"]);
     write_output(command, &metadata)?;
-    Ok([program, metadata, binaries])
+    Ok([program, metadata, dagz, by_hand])
 }
 
 fn write_output(mut command: Command, path: &Path) -> Result<()> {

@@ -68,20 +68,28 @@ fn changes(before: &[Row], now: &[Row]) -> Vec<Change> {
     let then_of = |key: &str| before.iter().find(|row| row.key() == key);
     let changes = now.iter().filter_map(|row| {
         let key = row.key();
-        let then = then_of(&key)?.ratio;
+        let (then, now) = (figure(then_of(&key)?), figure(row));
         Some(Change {
             key,
             then,
-            now: row.ratio,
+            now,
             is_own: row.strategy.starts_with("dagz"),
         })
     });
     changes.collect()
 }
 
+/// What is compared of a row: its ratio; of one about memory, which has no floor, the memory.
+fn figure(row: &Row) -> f64 {
+    row.bytes.map_or(row.ratio, |bytes| bytes as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As a run of all groups leaves it, with fewer sizes.
+    const WHOLE_RUN: &str = include_str!("whole_run.json");
 
     fn row(strategy: &str, ratio: f64) -> Row {
         Row {
@@ -104,6 +112,48 @@ mod tests {
     #[test]
     fn others_may_get_slower() {
         judge(&[row("truncate-all", 3.0)], &[row("truncate-all", 60.0)]).unwrap();
+    }
+
+    #[test]
+    fn a_whole_run_is_compared_with_itself_and_with_a_slower_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("all.json");
+        std::fs::write(&path, WHOLE_RUN).unwrap();
+        let before = super::super::row::read(&path).unwrap();
+        let groups: std::collections::BTreeSet<_> =
+            before.iter().map(|row| row.group.as_str()).collect();
+        assert_eq!(groups.len(), 4, "{groups:?}");
+        // No two figures of a run have one key: each is compared, with its own.
+        let keys: std::collections::BTreeSet<_> = before.iter().map(Row::key).collect();
+        assert_eq!(keys.len(), before.len());
+        let same = changes(&before, &before);
+        assert!(same.iter().all(|change| change.now == change.then));
+        judge(&before, &before).unwrap();
+        for group in groups {
+            let mut now = before.clone();
+            let own = now.iter_mut().find(|row| {
+                row.group == group && row.strategy.starts_with("dagz") && row.bytes.is_none()
+            });
+            let own = own.unwrap();
+            own.ratio *= 2.5;
+            let key = own.key();
+            let error = judge(&before, &now).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("more than 2 times as slow by ratio as before: {key}")
+            );
+        }
+    }
+
+    #[test]
+    fn memory_is_compared_by_bytes() {
+        let memory = |bytes| Row {
+            bytes: Some(bytes),
+            ..row("dagz, memory per worker", 0.0)
+        };
+        judge(&[memory(80_000)], &[memory(160_000)]).unwrap();
+        let error = judge(&[memory(80_000)], &[memory(170_000)]).unwrap_err();
+        assert!(error.to_string().contains("memory per worker"), "{error}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod table;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, ValueEnum};
@@ -27,7 +27,7 @@ use crate::workspace;
 /// Words after `cargo xtask bench`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// Only these groups. Default: all, in about 15 minutes on two cores.
+    /// Only these groups. Default: all, in less than 15 minutes on two cores.
     #[arg(value_enum)]
     groups: Vec<Group>,
     /// Small sizes and few rounds: whether it works, and roughly what comes out.
@@ -63,6 +63,17 @@ pub(crate) enum Group {
 impl Group {
     const ALL: [Self; 4] = [Self::Reset, Self::Suite, Self::Overhead, Self::Scale];
 
+    /// How long it takes on two cores with nothing else to do.
+    fn takes(self, is_quick: bool) -> Duration {
+        let (whole, quick) = match self {
+            Self::Reset => (330, 70),
+            Self::Suite => (440, 60),
+            Self::Overhead => (20, 5),
+            Self::Scale => (80, 15),
+        };
+        Duration::from_secs(if is_quick { quick } else { whole })
+    }
+
     /// As the program and the rows call it.
     fn word(self) -> &'static str {
         match self {
@@ -96,7 +107,15 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let begun = Instant::now();
     let mut rows = Vec::new();
     let mut failed = Vec::new();
-    for group in groups {
+    say(&plan(groups, arguments));
+    for (number, group) in groups.iter().enumerate() {
+        say(&format!(
+            "{}, group {} of {}, after {} of measuring:",
+            group.word(),
+            number + 1,
+            groups.len(),
+            minutes(begun.elapsed())
+        ));
         let words = words(*group, arguments, &built);
         let measured = measure(&built, *group, &words, &servers)?;
         if !measured.rows.is_empty() {
@@ -114,8 +133,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         println!("{}", row::text(&rows)?);
     }
     say(&format!(
-        "measured in {:.1} min; tables, JSON and plots are in `{}`",
-        begun.elapsed().as_secs_f64() / 60.0,
+        "measured in {}; tables, JSON and plots are in `{}`",
+        minutes(begun.elapsed()),
         folder.display()
     ));
     if let Some(before) = before {
@@ -127,6 +146,33 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         failed.join(", ")
     );
     Ok(())
+}
+
+/// What is measured, and how long it takes.
+fn plan(groups: &[Group], arguments: &Arguments) -> String {
+    let is_cut = !arguments.backends.is_empty() || !arguments.sizes.is_empty();
+    let of = |group: &Group| {
+        let most = match is_cut && *group == Group::Reset {
+            true => "at most ",
+            false => "",
+        };
+        let time = minutes(group.takes(arguments.quick));
+        format!("{} {most}{time}", group.word())
+    };
+    let each: Vec<_> = groups.iter().map(of).collect();
+    let all = groups
+        .iter()
+        .map(|group| group.takes(arguments.quick))
+        .sum();
+    format!(
+        "measuring, on two idle cores for about {}: {}",
+        minutes(all),
+        each.join(", ")
+    )
+}
+
+fn minutes(time: Duration) -> String {
+    format!("{:.1} min", time.as_secs_f64() / 60.0)
 }
 
 /// A few resets on each server, compared with `baseline`: for `ci`, with the servers it has up, and by its own profile,

@@ -35,6 +35,8 @@ pub(crate) struct Row {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) objects: Option<i64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) ready_ms: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) bytes: Option<i64>,
 }
 

@@ -11,7 +11,7 @@ pub(crate) fn of(group: Group, rows: &[Row]) -> Table {
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN);
     type Column = (&'static str, fn(&Row) -> Option<String>);
-    let columns: [Column; 14] = [
+    let columns: [Column; 15] = [
         ("server", |row| Some(row.backend.clone())),
         ("strategy", |row| Some(row.strategy.clone())),
         ("workers", |row| row.workers.map(|count| count.to_string())),
@@ -29,6 +29,9 @@ pub(crate) fn of(group: Group, rows: &[Row]) -> Table {
         }),
         ("connections", |row| {
             row.connections.map(|count| count.to_string())
+        }),
+        ("workers ready after", |row| {
+            row.ready_ms.map(|ms| time(ms * 1e3))
         }),
         ("WAL", |row| row.wal_bytes.map(bytes)),
         ("objects", |row| row.objects.map(|count| count.to_string())),
