@@ -1,8 +1,12 @@
 //! Settings from all their sources.
 
-use std::fs;
+use std::{collections::BTreeMap, fs, time::Duration};
 
-use super::{read::unreadable, *};
+use super::{
+    FILE, Origin, Section, Settings,
+    read::{File, Reader, parse_bool, parse_duration, parse_number, parse_project, unreadable},
+};
+use crate::{ErrorKind, Result};
 
 fn refused(result: Result<Settings>) -> String {
     let error = result.unwrap_err();
