@@ -1,4 +1,4 @@
-//! Large tables are emptied by new files, where that empties nothing else.
+//! Large tables are emptied by new files, where that empties nothing else; and a log of many writes gets one.
 
 mod support;
 
@@ -46,5 +46,24 @@ fn large_tables_are_emptied_and_nothing_else() {
         assert_ne!(rows(&client, files).await, first, "`big` has a new file");
         // And that was not by making the database anew.
         client.check_connection().await.unwrap();
+    });
+}
+
+#[test]
+fn many_statements_are_dealt_with() {
+    at_site("log_many", with_schema, async |site: &Site| {
+        site.init().await;
+        let client = site.connect_as("app").await;
+        let start = dump(&client).await;
+        let many =
+            "DO 'BEGIN FOR n IN 1..10000 LOOP INSERT INTO part (id) VALUES (n); END LOOP; END'";
+        for _ in 0..2 {
+            client.batch_execute(many).await.unwrap();
+            site.driver.release(&site.target).await;
+            site.prepare().await;
+            assert_eq!(dump(&client).await, start);
+            let left = "SELECT (SELECT count(*) FROM dagz_baseline.writes), pg_relation_size('dagz_baseline.writes') < 65536";
+            assert_eq!(rows(&client, left).await, ["0 t"], "the log is a new one");
+        }
     });
 }
