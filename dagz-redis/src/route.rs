@@ -187,7 +187,7 @@ pub(crate) fn access(info: &ConnectionInfo) -> Access {
 pub(crate) fn rerouted(info: &ConnectionInfo, route: &Route) -> Result<ConnectionInfo> {
     match route.target() {
         Some(target) => {
-            let info = edited(info, index_of(target)?, &client_name(target));
+            let info = edited(info, index_named(route.name())?, &client_name(target));
             match DRIVER.get().and_then(driver::Driver::fleet) {
                 Some(fleet) => fleet.rerouted(&info, target),
                 None => Ok(info),
@@ -207,7 +207,7 @@ pub(crate) fn rerouted_text(url: &str, route: &Route) -> Result<String> {
     {
         return text::written(&driver.info_for(target)?);
     }
-    Ok(text::edited(url, index_of(target)?))
+    Ok(text::edited(url, index_named(route.name())?))
 }
 
 /// The index of a worker's database, whose name on a private server is `0_jw03`.
