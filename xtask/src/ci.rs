@@ -273,7 +273,7 @@ fn deny(context: &mut Context<'_>) -> Result<Note> {
     Ok(Note::default())
 }
 
-/// All five kinds, also those that no driver needs yet; kept for the steps after this one.
+/// All five kinds, also those that no driver needs yet, and what tests may crash; kept for the steps after this one.
 fn five_servers(context: &mut Context<'_>) -> Result<Note> {
     context.servers = Server::share_all(services::all(), &Place::of(context.root)?)?;
     let kinds = context.servers.iter().map(|server| server.service().kind());

@@ -4,7 +4,7 @@
 
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
-use std::env;
+use std::{env, sync::OnceLock};
 
 use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Target};
 use dagz_postgres::{Config, Driver, databases, remove};
@@ -12,16 +12,25 @@ use dagz_testkit::site;
 pub(crate) use dagz_testkit::site::{base, run};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, config::Host};
 
+/// By which variable the tests of this binary find their server, and what its kind is called.
+static SERVER: OnceLock<(&str, &str)> = OnceLock::new();
+
+/// Has the tests of this binary use another server than the usual one; before they ask for it.
+pub(crate) fn use_server(variable: &'static str, kind: &'static str) {
+    assert_eq!(*SERVER.get_or_init(|| (variable, kind)), (variable, kind));
+}
+
 /// The server to test against.
 pub(crate) fn url() -> String {
-    env::var("DATABASE_URL").unwrap_or_else(|_| {
-        panic!("`DATABASE_URL` is not set: start a server by `cargo xtask services up postgres`")
+    let (variable, kind) = SERVER.get_or_init(|| ("DATABASE_URL", "postgres"));
+    env::var(variable).unwrap_or_else(|_| {
+        panic!("`{variable}` is not set: start a server by `cargo xtask services up {kind}`")
     })
 }
 
 /// Settings of a connection to `database`.
 pub(crate) fn config(database: &str) -> tokio_postgres::Config {
-    let mut config: tokio_postgres::Config = url().parse().expect("`DATABASE_URL` is a URL");
+    let mut config: tokio_postgres::Config = url().parse().expect("the address is a URL");
     config.dbname(database);
     config
 }

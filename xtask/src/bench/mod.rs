@@ -21,7 +21,8 @@ use self::build::{Built, Profile};
 use self::row::Row;
 use crate::process::{self, Stream};
 use crate::progress::say;
-use crate::services::{self, Place, Server};
+use crate::services::postgres::POSTGRES_FAULTS;
+use crate::services::{self, Place, Server, Service as _};
 use crate::workspace;
 
 /// Words after `cargo xtask bench`.
@@ -194,7 +195,8 @@ pub(crate) fn run_reduced(root: &Path, servers: &[Server], baseline: &Path) -> R
 
 /// The servers that `groups` need.
 fn servers(root: &Path, groups: &[Group], backends: &[String]) -> Result<Vec<Server>> {
-    let all = services::all();
+    let mut all = services::all().to_vec();
+    all.retain(|service| service.kind() != POSTGRES_FAULTS.kind());
     for name in backends {
         let kinds: Vec<_> = all.iter().map(|service| service.kind()).collect();
         ensure!(

@@ -25,7 +25,7 @@ enum Action {
     /// that the environment names already (`DATABASE_URL`, `DAGZ_TEST_REDIS_URL`, …) is used as it is. What runs is
     /// left running. The same variables are written to `target/services/environment`.
     Up {
-        /// Kinds of server; the usual five where none is named.
+        /// Kinds of server; where none is named, the usual five and `postgres-faults`, which tests crash.
         kinds: Vec<String>,
         /// Second versions, too: real MySQL, Valkey, the newest Postgres and RabbitMQ. Needs root.
         #[arg(long)]
@@ -171,7 +171,14 @@ mod tests {
         let usual = chosen_for_up(&[], false).unwrap();
         assert_eq!(
             kinds(&usual),
-            ["postgres", "mariadb", "redis", "rabbitmq", "cassandra"]
+            [
+                "postgres",
+                "mariadb",
+                "redis",
+                "rabbitmq",
+                "cassandra",
+                "postgres-faults"
+            ]
         );
         let valkey = ["valkey".to_owned()];
         assert_eq!(kinds(&chosen_for_up(&valkey, false).unwrap()), ["valkey"]);

@@ -30,7 +30,7 @@ const HEADER: &str = "\
 # The servers that the tests use, for those who have Docker; `cargo xtask services up` needs none.
 # Written by `cargo xtask tidy --fix` from xtask/src/services: do not edit.
 #
-#   docker compose up --detach --wait                     the five kinds
+#   docker compose up --detach --wait                     the five kinds, and one that tests crash
 #   docker compose --profile matrix up --detach --wait    with their second versions
 #   docker compose port redis 6379                        where one listens
 #

@@ -128,7 +128,7 @@ impl Programs {
     }
 }
 
-/// The kinds that are started where none is named, in the order they are listed.
+/// The kinds that are started where none is named, in the order they are listed: five, and one that tests may crash.
 pub(crate) fn all() -> &'static [&'static dyn Service] {
     &[
         &postgres::POSTGRES,
@@ -136,6 +136,7 @@ pub(crate) fn all() -> &'static [&'static dyn Service] {
         &redis::REDIS,
         &rabbitmq::RABBITMQ,
         &cassandra::Cassandra,
+        &postgres::POSTGRES_FAULTS,
     ]
 }
 

@@ -43,6 +43,12 @@ const SETTINGS: &[&str] = &[
     "logging_collector=off",
 ];
 
+/// Tables of a few rows, of one test at a time.
+const FAULTS_SETTINGS: &[&str] = &["shared_buffers=32MB", "max_connections=50"];
+
+/// By which of them tests find the usual one.
+const VARIABLES: &[&str] = &["DATABASE_URL", "DAGZ_TEST_POSTGRES_URL"];
+
 /// Where it listens, which a container decides for itself.
 const PRIVATE_SETTINGS: &[&str] = &[
     "listen_addresses=127.0.0.1",
@@ -63,6 +69,19 @@ const SIGNALS: &[(Signal, Duration)] = &[
 pub(crate) const POSTGRES: Postgres = Postgres {
     kind: "postgres",
     given_by: "DATABASE_URL",
+    variables: VARIABLES,
+    settings: &[],
+    image: "postgres:15",
+    source: Source::Machine,
+};
+
+/// The machine's once more, for tests that crash it: it ends all sessions and recovers by itself, which no other test
+/// would survive.
+pub(crate) const POSTGRES_FAULTS: Postgres = Postgres {
+    kind: "postgres-faults",
+    given_by: "DAGZ_TEST_POSTGRES_FAULTS_URL",
+    variables: &["DAGZ_TEST_POSTGRES_FAULTS_URL"],
+    settings: FAULTS_SETTINGS,
     image: "postgres:15",
     source: Source::Machine,
 };
@@ -71,6 +90,8 @@ pub(crate) const POSTGRES: Postgres = Postgres {
 pub(crate) const NEWEST: Postgres = Postgres {
     kind: "postgres-newest",
     given_by: "DAGZ_MATRIX_POSTGRES_NEWEST_URL",
+    variables: VARIABLES,
+    settings: &[],
     image: "postgres:18",
     source: Source::Archive(Package {
         name: "postgresql",
@@ -86,6 +107,8 @@ pub(crate) const NEWEST: Postgres = Postgres {
 pub(crate) const POSTGRES_14: Postgres = Postgres {
     kind: "postgres-14",
     given_by: "DAGZ_MATRIX_POSTGRES_14_URL",
+    variables: VARIABLES,
+    settings: &[],
     image: "postgres:14",
     source: Source::Maven("14.18.0"),
 };
@@ -94,6 +117,8 @@ pub(crate) const POSTGRES_14: Postgres = Postgres {
 pub(crate) const POSTGRES_16: Postgres = Postgres {
     kind: "postgres-16",
     given_by: "DAGZ_MATRIX_POSTGRES_16_URL",
+    variables: VARIABLES,
+    settings: &[],
     image: "postgres:16",
     source: Source::Maven("16.9.0"),
 };
@@ -102,6 +127,8 @@ pub(crate) const POSTGRES_16: Postgres = Postgres {
 pub(crate) const POSTGRES_17: Postgres = Postgres {
     kind: "postgres-17",
     given_by: "DAGZ_MATRIX_POSTGRES_17_URL",
+    variables: VARIABLES,
+    settings: &[],
     image: "postgres:17",
     source: Source::Maven("17.5.0"),
 };
@@ -111,6 +138,9 @@ pub(crate) const POSTGRES_17: Postgres = Postgres {
 pub(crate) struct Postgres {
     kind: &'static str,
     given_by: &'static str,
+    variables: &'static [&'static str],
+    /// Its own, which come after those of all and so override them.
+    settings: &'static [&'static str],
     image: &'static str,
     source: Source,
 }
@@ -123,6 +153,12 @@ enum Source {
     Maven(&'static str),
 }
 
+impl Postgres {
+    fn settings(&self) -> impl Iterator<Item = &'static &'static str> {
+        SETTINGS.iter().chain(self.settings)
+    }
+}
+
 impl Service for Postgres {
     fn kind(&self) -> &'static str {
         self.kind
@@ -133,7 +169,7 @@ impl Service for Postgres {
     }
 
     fn variables(&self) -> &'static [&'static str] {
-        &["DATABASE_URL", "DAGZ_TEST_POSTGRES_URL"]
+        self.variables
     }
 
     fn given_by(&self) -> &'static str {
@@ -182,7 +218,7 @@ impl Service for Postgres {
         let mut command = home.command(&programs.program("postgres"));
         command.arg("-D").arg(home.inside(&home.data()));
         command.args(["-p", &home.settings.port("main").to_string()]);
-        for setting in SETTINGS.iter().chain(PRIVATE_SETTINGS) {
+        for setting in self.settings().chain(PRIVATE_SETTINGS) {
             command.args(["-c", setting]);
         }
         Ok(command)
@@ -212,7 +248,7 @@ impl Service for Postgres {
 
     fn container(&self) -> Container {
         let mut command = vec!["postgres".to_owned()];
-        for setting in SETTINGS {
+        for setting in self.settings() {
             command.extend(["-c".to_owned(), (*setting).to_owned()]);
         }
         Container {
