@@ -58,11 +58,11 @@ pub(crate) async fn crash_for(pid: i32, seconds: u32) {
     let bystander = connect(&config("postgres")).await;
     let bystander = rows(&bystander, PID).await.remove(0);
     // The server's signal reaches what the killer has started, too.
-    kill(
-        &killer,
-        &format!("trap \"\" QUIT; kill -STOP {bystander}; kill -KILL {pid}; sleep {seconds}; kill -CONT {bystander}"),
-    )
-    .await;
+    let command = format!(
+        "trap \"\" QUIT; kill -STOP {bystander}; kill -KILL {pid}; sleep {seconds}; kill -CONT {bystander}"
+    );
+    // Not waited for: what it has started keeps its connection open.
+    tokio::spawn(async move { kill(&killer, &command).await });
     lost(&watch).await;
 }
 
