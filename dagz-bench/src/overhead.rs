@@ -31,9 +31,14 @@ fn base() -> String {
     own("dagz_bench_overhead")
 }
 
-/// The same without the dirty log, to see what that costs whoever writes.
-fn plain() -> String {
-    own("dagz_bench_overhead_plain")
+/// Databases like it, in which nobody but us does anything: one has the log of writes, to see what that costs whoever
+/// writes, and one has not, in which by hand is done what tests do. In the database of dagz's own tests it would cost
+/// those: dagz looks after what others did there.
+fn others() -> [(String, bool); 2] {
+    [
+        (own("dagz_bench_overhead_logged"), true),
+        (own("dagz_bench_overhead_plain"), false),
+    ]
 }
 
 /// What is measured: a name, how much is dirty before the next, and the thing itself, which says how long it took.
@@ -57,32 +62,23 @@ pub(crate) fn run(rounds: usize, is_unclean: bool) -> Result<Vec<Row>> {
     let project = Settings::current()?.project();
     runtime::wait(async move {
         remove_databases(&base, project, &self::base()).await?;
-        remove_databases(&base, project, &plain()).await
+        for (other, _) in others() {
+            remove_databases(&base, project, &other).await?;
+        }
+        anyhow::Ok(())
     })??;
     outcome
 }
 
 fn measure(base: &tokio_postgres::Config, rounds: usize) -> Result<Vec<Row>> {
-    let (own, backend) = {
-        let reached = std::cell::Cell::new(None);
-        harness::test(|_| async {
-            let client = by_hand(base, "postgres").await?;
-            reached.set(Some((base.reroute().await?, version(&client).await?)));
-            Ok(())
-        })?;
-        reached.take().context("the test ran")?
-    };
-    let mut own = own;
-    // Without the test's tag: dagz ends what it takes for a leftover of a test.
-    own.application_name("by hand");
-    let name = own.get_dbname().context("it has a name")?.to_owned();
-
     let runtime = new_runtime()?;
-    let floor_client = runtime.block_on(by_hand(&own, &name))?;
+    let floor_client = runtime.block_on(by_hand(base, "postgres"))?;
     let one = runtime.block_on(floor_client.prepare("SELECT 1"))?;
-    let logged = runtime.block_on(by_hand(&own, &name))?;
-    let plain = Plain::new(base)?;
-    let unlogged = runtime.block_on(by_hand(&own, &plain.name))?;
+    let backend = runtime.block_on(version(&floor_client))?;
+    let [logged_name, plain_name] = others().map(|(name, has_log)| other(base, &name, has_log));
+    let (logged_name, plain_name) = (logged_name?, plain_name?);
+    let logged = runtime.block_on(by_hand(base, &logged_name))?;
+    let plain = runtime.block_on(by_hand(base, &plain_name))?;
     let insert = writes([DIRTIED[0]]);
     let settings = Settings::current()?;
 
@@ -130,23 +126,23 @@ fn measure(base: &tokio_postgres::Config, rounds: usize) -> Result<Vec<Row>> {
         (
             "a test that reads, connecting by hand",
             0,
-            Box::new(|| timed(|| new_runtime()?.block_on(connecting(&own, &name, false)))),
+            Box::new(|| timed(|| new_runtime()?.block_on(connecting(base, &plain_name, false)))),
         ),
         (
             "dagz, a test that reads",
             0,
-            Box::new(|| timed(|| with_dagz(false))),
+            Box::new(|| after(false, || with_dagz(false))),
         ),
         (
             "a test that writes, connecting by hand",
             DIRTIED.len(),
-            Box::new(|| timed(|| new_runtime()?.block_on(connecting(&own, &name, true)))),
+            Box::new(|| timed(|| new_runtime()?.block_on(connecting(base, &plain_name, true)))),
         ),
         (
-            // It also pays for what the one above has left, as it does after a test.
+            // It also pays for what the one before it has left.
             "dagz, a test that writes",
             DIRTIED.len(),
-            Box::new(|| timed(|| with_dagz(true))),
+            Box::new(|| after(true, || with_dagz(true))),
         ),
         (
             "dagz, an insert of five rows, logged",
@@ -156,7 +152,7 @@ fn measure(base: &tokio_postgres::Config, rounds: usize) -> Result<Vec<Row>> {
         (
             "an insert of five rows, not logged",
             1,
-            Box::new(|| timed(|| Ok(runtime.block_on(unlogged.batch_execute(&insert))?))),
+            Box::new(|| timed(|| Ok(runtime.block_on(plain.batch_execute(&insert))?))),
         ),
     ];
     let mut times = vec![Vec::new(); things.len()];
@@ -165,14 +161,24 @@ fn measure(base: &tokio_postgres::Config, rounds: usize) -> Result<Vec<Row>> {
         let started = Instant::now();
         runtime.block_on(floor_client.query_one(&one, &[]))?;
         let floor = started.elapsed();
-        let measured: Result<Vec<_>> = things.iter().map(|(.., thing)| thing()).collect();
-        let measured = measured?;
-        // The first ones find nothing warm.
-        if round >= 5 {
-            floors.push(floor);
-            for (time, times) in measured.into_iter().zip(&mut times) {
+        // In an order that changes: the first one finds the processor as the floor left it.
+        let mut order: Vec<_> = things.iter().zip(&mut times).collect();
+        order.rotate_left(round % things.len());
+        for ((.., thing), times) in order {
+            let time = thing()?;
+            // The first ones find nothing warm.
+            if round >= 5 {
                 times.push(time);
             }
+        }
+        if round >= 5 {
+            floors.push(floor);
+        }
+        let clean: String = DIRTIED
+            .map(|table| format!("DELETE FROM t{table};"))
+            .concat();
+        for client in [&logged, &plain] {
+            runtime.block_on(client.batch_execute(&clean))?;
         }
     }
     let mut rows = Vec::new();
@@ -192,35 +198,35 @@ async fn migrate(config: tokio_postgres::Config) -> Result<(), tokio_postgres::E
     client.batch_execute(&schema(TABLES)).await
 }
 
-/// A worker's database without the log.
-struct Plain {
-    name: String,
-}
-
-impl Plain {
-    fn new(base: &tokio_postgres::Config) -> Result<Self> {
-        let mut base = base.clone();
-        base.dbname(plain());
-        let scope = Scope::builder("bench").enter()?;
-        let target = target(&base, &plain())?;
-        let name = target.name().to_owned();
-        runtime::wait(async move {
-            let config = Config::from_config(base).write_log(false);
-            let driver = Driver::new(config.migrate_with("bench", migrate));
-            driver.worker_init(&target).await?;
-            driver.prepare(&target).await?;
-            driver.release(&target).await;
-            anyhow::Ok(())
-        })??;
-        drop(scope);
-        Ok(Self { name })
-    }
+/// A worker's database that is ours alone; tells its name.
+fn other(base: &tokio_postgres::Config, name: &str, has_log: bool) -> Result<String> {
+    let mut base = base.clone();
+    base.dbname(name);
+    let scope = Scope::builder("bench").enter()?;
+    let target = target(&base, name)?;
+    let name = target.name().to_owned();
+    runtime::wait(async move {
+        let config = Config::from_config(base).write_log(has_log);
+        let driver = Driver::new(config.migrate_with("bench", migrate));
+        driver.worker_init(&target).await?;
+        driver.prepare(&target).await?;
+        driver.release(&target).await;
+        anyhow::Ok(())
+    })??;
+    drop(scope);
+    Ok(name)
 }
 
 fn timed(thing: impl FnOnce() -> Result<()>) -> Result<Duration> {
     let started = Instant::now();
     thing()?;
     Ok(started.elapsed())
+}
+
+/// How long `test` takes that follows one which wrote or did not.
+fn after(is_writing: bool, test: impl FnOnce() -> Result<()>) -> Result<Duration> {
+    with_dagz(is_writing)?;
+    timed(test)
 }
 
 fn joined(body: impl FnOnce() + Send + 'static) -> Result<()> {
