@@ -172,14 +172,21 @@ struct Workload {
     statements: Vec<(usize, String)>,
     /// Of each connection, whether it is still there at the reset, transaction and all.
     stays: [bool; CONNECTIONS],
+    /// What is done only after what can be found out behind a test is found out, if there is time for that.
+    late: Option<Vec<(usize, String)>>,
 }
 
 fn workload() -> impl Strategy<Value = Workload> {
     (
         vec((0..CONNECTIONS, statement()), 0..16),
         prop::array::uniform3(prop::bool::weighted(0.2)),
+        prop::option::of(vec((0..CONNECTIONS, statement()), 0..3)),
     )
-        .prop_map(|(statements, stays)| Workload { statements, stays })
+        .prop_map(|(statements, stays, late)| Workload {
+            statements,
+            stays,
+            late,
+        })
 }
 
 async fn connection(site: &Site) -> Client {
@@ -201,12 +208,23 @@ async fn round(site: &Site, workload: &Workload) -> String {
         // What the schema, or another connection, forbids fails, as it does in tests.
         drop(clients[*number].batch_execute(statement).await);
     }
-    let stays: Vec<_> = clients
+    let mut stays: Vec<_> = clients
         .into_iter()
         .zip(workload.stays)
-        .filter_map(|(client, stays)| stays.then_some(client))
+        .map(|(client, stays)| stays.then_some(client))
         .collect();
     site.driver.release(&site.target).await;
+    if let Some(late) = &workload.late {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        for (number, statement) in late {
+            let client = match stays[*number].take() {
+                Some(client) => client,
+                None => connection(site).await,
+            };
+            drop(client.batch_execute(statement).await);
+            stays[*number] = workload.stays[*number].then_some(client);
+        }
+    }
     site.prepare().await;
     let after = dump(&site.connect().await).await;
     drop(stays);
