@@ -57,12 +57,12 @@ pub(crate) async fn crash_for(pid: i32, seconds: u32) {
     );
     let bystander = connect(&config("postgres")).await;
     let bystander = rows(&bystander, PID).await.remove(0);
-    // The server's signal reaches what the killer has started, too.
-    kill(
-        &killer,
-        &format!("trap \"\" QUIT; kill -STOP {bystander}; kill -KILL {pid}; sleep {seconds}; kill -CONT {bystander}"),
-    )
-    .await;
+    // The server's signal reaches what the killer has started, too. That has the killer's connection as well, and keeps
+    // it open, so it is not waited for.
+    let command = format!(
+        "trap \"\" QUIT; kill -STOP {bystander}; kill -KILL {pid}; sleep {seconds}; kill -CONT {bystander}"
+    );
+    tokio::spawn(async move { kill(&killer, &command).await });
     lost(&watch).await;
 }
 
