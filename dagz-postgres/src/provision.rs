@@ -37,29 +37,42 @@ pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
     let database = driver.database(target)?;
     // A connection kept from an earlier job would hold up the drop, or miss the new database.
     drop(database.keeper.lock().await.take());
-    let anew = target.is_fresh().then_some(None);
+    let anew = target.is_fresh().then(Anew::default);
     provide(driver, &database, target, anew).await
 }
 
 /// Makes the database of `target` anew, by the same means as at first.
 ///
-/// `fence` is a session in the old one that holds its lock, so that nobody else can be using it.
+/// `fence` is a session in the old one that holds its lock, so that nobody else can be using it. Where the
+/// `template_is_doubtful` that is made anew, too.
 pub(crate) async fn rebuild(
     driver: &Driver,
     database: &Database,
     target: &Target,
     fence: Option<Client>,
+    template_is_doubtful: bool,
 ) -> Result<()> {
     database.shelf.clear();
-    provide(driver, database, target, Some(fence)).await
+    let anew = Anew {
+        fence,
+        template_is_doubtful,
+    };
+    provide(driver, database, target, Some(anew)).await
 }
 
-/// `anew` says that what exists must go, and brings the fence if there is one.
+/// That a database which exists must go.
+#[derive(Default)]
+struct Anew {
+    /// A session in it that holds its lock.
+    fence: Option<Client>,
+    template_is_doubtful: bool,
+}
+
 async fn provide(
     driver: &Driver,
     database: &Database,
     target: &Target,
-    anew: Option<Option<Client>>,
+    anew: Option<Anew>,
 ) -> Result<()> {
     let admin = Admin::connect(&database.server, target.worker()).await?;
     // Held until the database is complete: nobody takes one that is being made for a ruin.
@@ -73,7 +86,7 @@ async fn provide_locked(
     driver: &Driver,
     database: &Database,
     target: &Target,
-    anew: Option<Option<Client>>,
+    anew: Option<Anew>,
     admin: &Admin<'_>,
 ) -> Result<()> {
     let existing = admin.row(target.name()).await?;
@@ -84,14 +97,15 @@ async fn provide_locked(
 
     if driver.config().worker_init.is_some() {
         if owner.as_ref().is_some_and(Owner::is_ours) {
-            drop_ours(admin, database, target, anew.flatten()).await?;
+            drop_ours(admin, database, target, anew.and_then(|anew| anew.fence)).await?;
         } else if let Some(owner @ (Owner::Foreign(_) | Owner::Later(_))) = owner {
             return Err(owner.refusal(NAME, "use", target.name()));
         }
         return init_by_user(driver, database, target, admin).await;
     }
 
-    let template = template::ensure(driver, admin, target).await?;
+    let is_doubtful = anew.as_ref().is_some_and(|anew| anew.template_is_doubtful);
+    let template = template::ensure(driver, admin, target, is_doubtful).await?;
     match owner {
         None => {}
         Some(Owner::Ours(stamp))
@@ -100,7 +114,7 @@ async fn provide_locked(
             return Ok(());
         }
         Some(owner) if owner.is_ours() => {
-            drop_ours(admin, database, target, anew.flatten()).await?;
+            drop_ours(admin, database, target, anew.and_then(|anew| anew.fence)).await?;
         }
         Some(owner) => return Err(owner.refusal(NAME, "reset", target.name())),
     }

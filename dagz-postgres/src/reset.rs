@@ -89,7 +89,7 @@ impl Driver {
 pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> Result<()> {
     let database = driver.database(target)?;
     let mut slot = database.keeper.lock().await;
-    let (mut lost, mut rebuilt) = (false, false);
+    let (mut lost, mut rebuilt) = (false, 0);
     loop {
         let mut keeper = match slot.take() {
             Some(keeper) if !keeper.client.is_closed() => keeper,
@@ -98,14 +98,14 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
                 Opened::Missing => {
                     // Dropped by somebody, or by a rebuild that was killed half-way.
                     rebuild(driver, &database, target, None, "it is gone", rebuilt).await?;
-                    rebuilt = true;
+                    rebuilt += 1;
                     continue;
                 }
                 Opened::Ruin(client) => {
                     let reason = "its start state is not recorded completely";
                     let client = Some(*client);
                     rebuild(driver, &database, target, client, reason, rebuilt).await?;
-                    rebuilt = true;
+                    rebuilt += 1;
                     continue;
                 }
             },
@@ -128,7 +128,7 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
             Ok(Outcome::Rebuild(reason)) => {
                 let client = Some(keeper.client);
                 rebuild(driver, &database, target, client, &reason, rebuilt).await?;
-                rebuilt = true;
+                rebuilt += 1;
             }
             Err(Failure::Lost(error)) if lost => return Err(error),
             Err(Failure::Lost(_)) => lost = true,
@@ -141,16 +141,20 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
     }
 }
 
-/// Makes the database anew. A second time in one prepare would be for ever.
+/// How often one prepare makes a database anew: from the template, and from one that is made anew, too, since that may
+/// have lost the rows of unlogged tables in a crash. More would be for ever.
+const REBUILDS: usize = 2;
+
+/// Makes the database anew, which was done `before` so often.
 async fn rebuild(
     driver: &Driver,
     database: &Database,
     target: &Target,
     fence: Option<Client>,
     reason: &str,
-    again: bool,
+    before: usize,
 ) -> Result<()> {
-    if again {
+    if before >= REBUILDS {
         return Err(Error::new(
             ErrorKind::Prepare,
             format!(
@@ -160,7 +164,7 @@ async fn rebuild(
         ));
     }
     let started = Instant::now();
-    provision::rebuild(driver, database, target, fence).await?;
+    provision::rebuild(driver, database, target, fence, before > 0).await?;
     Event::new("drift")
         .target(target)
         .duration(started.elapsed())

@@ -29,11 +29,12 @@ pub(super) struct Template {
     pub(super) fingerprint: String,
 }
 
-/// The template for `target`'s base, made now if there is none.
+/// The template for `target`'s base, made now if there is none, or if it `is_doubtful`.
 pub(super) async fn ensure(
     driver: &Driver,
     admin: &Admin<'_>,
     target: &Target,
+    is_doubtful: bool,
 ) -> Result<Template> {
     let config = driver.config();
     let copies_base = config.migrations.is_none();
@@ -46,12 +47,16 @@ pub(super) async fn ensure(
     };
     // Without the lock others may be in the middle of making or dropping it, so that only a good
     // answer counts.
-    if let Ok(true) = is_ready(admin, target, &template).await {
+    if !is_doubtful && let Ok(true) = is_ready(admin, target, &template).await {
         return Ok(template);
     }
 
     admin.lock(&template.name).await?;
-    let made = make_unless_ready(driver, admin, target, &template, copies_base).await;
+    let made = match is_ready(admin, target, &template).await {
+        Ok(true) if !is_doubtful => Ok(()),
+        Ok(_) => make_anew(driver, admin, target, &template, copies_base).await,
+        Err(error) => Err(error),
+    };
     admin.unlock_early(&template.name).await;
     made?;
     Ok(template)
@@ -68,18 +73,15 @@ async fn is_ready(admin: &Admin<'_>, target: &Target, template: &Template) -> Re
     }
 }
 
-async fn make_unless_ready(
+/// What there is of it is [ready](is_ready), or a ruin of our own.
+async fn make_anew(
     driver: &Driver,
     admin: &Admin<'_>,
     target: &Target,
     template: &Template,
     copies_base: bool,
 ) -> Result<()> {
-    if is_ready(admin, target, template).await? {
-        return Ok(());
-    }
     if admin.row(&template.name).await?.is_some() {
-        // `is_ready` has proved that it is a ruin of our own.
         admin.drop_template(&template.name).await?;
     }
     let started = Instant::now();

@@ -13,8 +13,8 @@ use tokio_postgres::Client;
 
 use crate::{
     SCHEMA, another,
-    faults::{at_site, crash, crash_for, pid, recovered, session},
-    support::{Site, clean, config, connect, dump, rows},
+    faults::{at_site, crash, crash_for, pid, recovered, session, turn},
+    support::{Site, base, clean, config, connect, dump, rows, run},
     with_schema,
 };
 
@@ -194,4 +194,34 @@ fn after_which_a_template_has_lost_its_unlogged_rows() {
         another(site, with_schema).await.release(&site.target).await;
         assert_eq!(dump(&site.connect().await).await, start);
     });
+}
+
+/// A role that may not restore seed rows has its database made anew, from a template that lost them, too.
+#[test]
+fn after_which_a_template_is_of_no_use_to_a_role_without_rights() {
+    let _turn = turn();
+    let role = "dagz_test_crash";
+    let base = base("crash_role");
+    run(async {
+        let admin = connect(&config("postgres")).await;
+        let exists = format!("SELECT FROM pg_roles WHERE rolname = '{role}'");
+        if rows(&admin, &exists).await.is_empty() {
+            let create = format!("CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'restricted'");
+            admin.batch_execute(&create).await.unwrap();
+        }
+    });
+    let mut restricted = config(&base);
+    restricted.user(role).password("restricted");
+    crate::support::at_site(
+        "crash_role",
+        |_| with_schema(Config::from_config(restricted)),
+        async |site: &Site| {
+            site.init().await;
+            let start = dump(&site.connect().await).await;
+            crash(pid(&site.connect().await).await).await;
+            site.driver.release(&site.target).await;
+            site.prepare().await;
+            assert_eq!(dump(&site.connect().await).await, start);
+        },
+    );
 }
