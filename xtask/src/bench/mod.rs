@@ -128,7 +128,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         rows.extend(measured.rows);
     }
     drop(servers);
-    row::write(&folder.join("all.json"), &rows)?;
+    // Not of some: the last whole run is what later ones are compared with.
+    if Group::ALL.iter().all(|group| groups.contains(group)) {
+        row::write(&folder.join("all.json"), &rows)?;
+    }
     if arguments.json {
         println!("{}", row::text(&rows)?);
     }
