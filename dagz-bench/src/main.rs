@@ -62,7 +62,7 @@ struct Reset {
     #[arg(long = "size", default_values_t = [10, 50, 200, 1_000])]
     sizes: Vec<usize>,
     /// How long to measure each server with each size, about.
-    #[arg(long, default_value_t = 5.0)]
+    #[arg(long, default_value_t = 4.0)]
     seconds: f64,
 }
 

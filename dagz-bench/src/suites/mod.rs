@@ -55,7 +55,7 @@ pub(crate) struct Arguments {
     #[arg(long = "strategy")]
     strategies: Vec<String>,
     /// How often the cheap strategies run.
-    #[arg(long, default_value_t = 5)]
+    #[arg(long, default_value_t = 4)]
     rounds: usize,
     /// How often the dear ones do, which take a minute each.
     #[arg(long, default_value_t = 1)]
