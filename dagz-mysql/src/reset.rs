@@ -3,11 +3,14 @@
 //! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
 //! process. Its probe (`reset/probe.rs`) finds what differs in one round trip, which also takes the
 //! lock (`reset/lock.rs`); `reset/repair.rs` undoes it in a second one; `reset/sessions.rs` ends what
-//! earlier tests left running; `reset/baseline.rs` records the start state when the database is made; `reset/owner.rs` looks whose it is.
+//! earlier tests left running. Where it can, `reset/hold.rs` looks when a test ends, so that the next one waits for
+//! the repair only; `reset/baseline.rs` records the start state when the database is made; `reset/owner.rs` looks whose it is.
 //! Where a repair cannot be exact, as after a change of the schema, the database is made anew by
 //! `provision`.
 
 pub(crate) mod baseline;
+mod fence;
+mod hold;
 mod keeper;
 pub(crate) mod lock;
 mod owner;
@@ -15,9 +18,17 @@ mod probe;
 mod repair;
 pub(crate) mod sessions;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use dagz_core::{Error, ErrorKind, Result, Target, driver::Failure, event::Event, runtime};
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    driver::{Failure, PrepareWith},
+    event::Event,
+    runtime,
+};
 use mysql_async::Conn;
 
 pub(crate) use self::keeper::Keeper;
@@ -156,15 +167,29 @@ pub(crate) async fn note(database: &Database, target: &Target) {
     });
 }
 
-/// Gives the database back: kept clients are clean, and other runs may use it.
-pub(crate) async fn release(database: &Database, target: &Target) {
+/// Gives the database back: kept clients are clean, and other runs may use it. The test that ends does not wait while
+/// it is looked at what it left; whoever wants the database next waits a little.
+pub(crate) async fn release(driver: &Driver, database: Arc<Database>, target: &Target) {
     database.shelf.settle().await;
+    let held = driver.config().hold;
+    let mode = match driver.config().prepare {
+        PrepareWith::Own(mode) if held > Duration::ZERO => mode,
+        _ => Prepare::None,
+    };
     let mut slot = Arc::clone(&database.keeper).lock_owned().await;
-    let name = target.name().to_owned();
-    // Whoever wants the lock next waits a little; the test that ends does not.
+    let target = target.clone();
     runtime::spawn(async move {
-        if let Some(keeper) = slot.as_mut() {
-            keeper.unlock(&name).await;
+        let Some(keeper) = slot.as_mut() else { return };
+        let Some(number) = keeper.hold(&database.server, &target, mode).await else {
+            keeper.unlock(target.name()).await;
+            return;
+        };
+        drop(slot);
+        tokio::time::sleep(held).await;
+        if let Some(keeper) = database.keeper.lock().await.as_mut()
+            && keeper.is_held(number)
+        {
+            keeper.unlock(target.name()).await;
         }
     });
 }

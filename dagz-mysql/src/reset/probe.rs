@@ -5,7 +5,7 @@
 //! server changed, and which tables, counters and sequences differ from the start state.
 //! `reset/repair.rs` acts on its [`Findings`].
 
-use mysql_async::Conn;
+use mysql_async::{Conn, Row};
 
 use super::{
     baseline::{self, Start, Table},
@@ -31,14 +31,33 @@ const CHANGES_MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM informa
 const CHANGES_MYSQL: &str = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Com\\_alter\\_%' \
     OR Variable_name LIKE 'Com\\_create\\_%' OR Variable_name LIKE 'Com\\_drop\\_%' OR Variable_name = 'Com_rename_table'";
 
-/// What is counted there and changes no schema.
-const NO_CHANGES: [&str; 2] = ["temporary_table", "_user"];
+/// What is counted there and changes no schema. A database that is created had none, and one that is replaced
+/// (`CREATE OR REPLACE`) has lost its stamp.
+const NO_CHANGES: [&str; 3] = ["temporary_table", "_user", "create_db"];
+
+/// The probes of one database, written when they are needed first.
+#[derive(Default)]
+pub(super) struct Probes {
+    pub(super) truncate: Option<Probe>,
+    pub(super) baseline: Option<Probe>,
+}
+
+impl Probes {
+    pub(super) fn of(&self, mode: Prepare) -> Option<&Probe> {
+        match mode {
+            Prepare::Truncate => self.truncate.as_ref(),
+            _ => self.baseline.as_ref(),
+        }
+    }
+}
 
 /// The start state that a database is compared with, and the statements that compare.
 pub(super) struct Probe {
     pub(super) tables: Vec<ProbedTable>,
     pub(super) sequences: Vec<ProbedSequence>,
     pub(super) watch: Watch,
+    /// What tests have shown that something depends on.
+    pub(super) blind: Option<&'static str>,
     steps: Vec<(Step, String)>,
     lock: String,
 }
@@ -123,6 +142,7 @@ impl Probe {
         prepare: Prepare,
         identity: Identity,
         keep_tables: &[String],
+        blind: Option<&'static str>,
     ) -> Self {
         let tables = tables(start, prepare, identity, keep_tables);
         let sequences: Vec<_> = start
@@ -138,13 +158,9 @@ impl Probe {
             .collect();
         let names: Vec<_> = tables.iter().map(|table| table.quoted.clone()).collect();
         let watch = Watch::new(facts, database, &names);
-        let changes = match facts.flavour {
-            Flavour::MariaDb => CHANGES_MARIADB,
-            Flavour::MySql => CHANGES_MYSQL,
-        };
         let mut steps = vec![
             (Step::Stamp, STAMP.to_owned()),
-            (Step::Changes, changes.to_owned()),
+            (Step::Changes, changes(facts.flavour).to_owned()),
         ];
         let (before, after) = match &watch {
             Watch::Ask(statement) => (statement.clone(), None),
@@ -201,6 +217,7 @@ impl Probe {
             tables,
             sequences,
             watch,
+            blind,
             steps,
             lock: lock::key("use", database),
         }
@@ -216,6 +233,40 @@ impl Probe {
         let lock = (Step::Lock, lock);
         let first = (!is_locked).then_some(&lock);
         let steps: Vec<_> = first.into_iter().chain(&self.steps).collect();
+        self.look(conn, &steps, is_locked).await
+    }
+
+    /// The statement that takes the locks of all that is looked at, so that nobody else changes it.
+    pub(super) fn locking(&self, flavour: Flavour) -> String {
+        let tables = self.tables.iter().map(|table| &table.quoted);
+        let sequences = self.sequences.iter().map(|sequence| &sequence.quoted);
+        // MySQL takes milliseconds for the stronger kind, and tells besides who reads.
+        let (kind, at_once) = match flavour {
+            Flavour::MariaDb => ("WRITE", " NOWAIT"),
+            Flavour::MySql => ("READ", ""),
+        };
+        let mut statement = format!("LOCK TABLES {STAMP_TABLE} WRITE");
+        if self.blind != Some("tables") {
+            for name in tables.chain(sequences) {
+                statement.extend([", ", name, " ", kind]);
+            }
+        }
+        statement + at_once
+    }
+
+    /// Looks while the session holds those locks, and goes on holding them. Changes of the schema are not counted.
+    pub(super) async fn run_inside(&self, conn: &mut Conn) -> Result<Findings, StoppedAt> {
+        let mut steps: Vec<_> = self.steps.iter().collect();
+        steps.retain(|(step, _)| !matches!(step, Step::Changes | Step::Watch | Step::Unlock));
+        self.look(conn, &steps, true).await
+    }
+
+    async fn look(
+        &self,
+        conn: &mut Conn,
+        steps: &[&(Step, String)],
+        is_locked: bool,
+    ) -> Result<Findings, StoppedAt> {
         let statements: Vec<_> = steps.iter().map(|(_, statement)| &**statement).collect();
         let (outcomes, error) = match batch::run(conn, &statements.join(";\n")).await {
             Ok(outcomes) => (outcomes, None),
@@ -248,15 +299,7 @@ impl Probe {
                 findings.is_locked = taken == Some(1);
             }
             Step::Stamp => findings.stamp = rows.first().and_then(|row| text(row, 0)),
-            Step::Changes => {
-                let counts = rows.iter().filter_map(|row| {
-                    let name = text(row, 0)?.to_ascii_lowercase();
-                    let changes_none = NO_CHANGES.iter().any(|end| name.ends_with(end));
-                    let count: i64 = text(row, 1)?.parse().ok()?;
-                    (!changes_none).then_some(count)
-                });
-                findings.changes = counts.sum();
-            }
+            Step::Changes => findings.changes = changes_in(rows),
             Step::Watch => {
                 let holders: Option<u64> = rows.first().and_then(|row| column(row, 0));
                 findings.is_held = holders.is_some_and(|holders| holders > 0);
@@ -299,6 +342,25 @@ impl Probe {
             Step::Unlock => {}
         }
     }
+}
+
+/// The statement that counts changes of schemas, to be read by [`changes_in`].
+pub(super) fn changes(flavour: Flavour) -> &'static str {
+    match flavour {
+        Flavour::MariaDb => CHANGES_MARIADB,
+        Flavour::MySql => CHANGES_MYSQL,
+    }
+}
+
+/// How many changes of schemas there were.
+pub(super) fn changes_in(rows: &[Row]) -> i64 {
+    let counts = rows.iter().filter_map(|row| {
+        let name = text(row, 0)?.to_ascii_lowercase();
+        let changes_none = NO_CHANGES.iter().any(|end| name.ends_with(end));
+        let count: i64 = text(row, 1)?.parse().ok()?;
+        (!changes_none).then_some(count)
+    });
+    counts.sum()
 }
 
 impl ProbedTable {

@@ -1,0 +1,308 @@
+//! Looks what a test left when it ends, and not when the next one waits; and keeps it as it is until then.
+//!
+//! What a look costs grows with the tables, and asking the server whether any schema was changed costs more than all
+//! the rest of a prepare. [`Keeper::hold`] does both in the background, at a test's end, after it has locked all tables
+//! and closed the schema (`reset/fence.rs`). It goes on holding those locks, so that what it found is still true
+//! when the next test comes, whatever sessions live on after theirs. [`Keeper::proceed`] then asks only who waits,
+//! gives the locks back and repairs what was found, in one round trip:
+//!
+//! - **Rows and counters** change by statements that want a lock on the table, cascades and triggers included. Who
+//!   held one when the test ended is an open transaction, and nothing is held; who wants one later waits.
+//! - **The schema** changes by statements that want the lock which the fence waits for. One that began before is
+//!   counted by the server, and the count is read after the fence has closed.
+//! - **The stamp** is read under a lock on its table, which is given back right before the repair.
+//! - **Who waits** would go on in the next test. So where anybody does, or does anything in the database that the
+//!   server has not got to yet, nothing that was found is relied on: they get on, and it is looked again, which ends
+//!   and undoes what they do as ever.
+//!
+//! Others wait for such locks, too: people who look, another run that was given this worker. So they are held for a
+//! short time only ([`Config::hold`](crate::Config::hold)). A process that runs one test, as nextest's do, never gets there.
+
+use std::{collections::HashSet, time::Duration};
+
+use dagz_core::{Target, driver::Failure};
+use mysql_async::{Row, prelude::Queryable as _};
+
+use super::{
+    failed, failure,
+    fence::{Fence, MARK},
+    keeper::{Keeper, Outcome},
+    probe::{self, Findings},
+    repair::{self, Plan, Ran},
+};
+use crate::{
+    Prepare,
+    batch::{self, column, text},
+    error, provision,
+    server::{Facts, Flavour, Server},
+    sql,
+};
+
+/// How often it is looked whether the fence has closed, a millisecond apart.
+const CLOSING: usize = 20;
+
+/// The test from which on this is done: its process runs more than one on a worker.
+const FIRST: u64 = 2;
+
+/// What a keeper holds between two tests, and what it needs for that.
+#[derive(Default)]
+pub(super) struct Hold {
+    held: Option<Held>,
+    fence: Option<Fence>,
+    /// How many tests have ended.
+    tests: u64,
+    /// Whether the server tells enough, and has room; asked once.
+    is_possible: Option<bool>,
+}
+
+/// What was found, and where the start state is that it differs from.
+struct Held {
+    mode: Prepare,
+    findings: Findings,
+}
+
+/// What became of an attempt to hold.
+enum Attempt {
+    Held(Findings),
+    /// Schemas were changed; so often now since the server was started.
+    Changed(i64),
+    /// Somebody is in the way, or something does not work. The next prepare says what.
+    Failed,
+}
+
+impl Keeper {
+    /// Looks what the test of `target` left, and holds it for a next prepare of the same `mode`. Tells the number of
+    /// the hold, for [`is_held`](Self::is_held), if there is one.
+    pub(super) async fn hold(
+        &mut self,
+        server: &Server,
+        target: &Target,
+        mode: Prepare,
+    ) -> Option<u64> {
+        self.is_noted = false;
+        self.hold.tests += 1;
+        if !self.is_locked || mode == Prepare::None || self.hold.tests < FIRST {
+            return None;
+        }
+        let is_possible = match self.hold.is_possible {
+            Some(is_possible) => is_possible,
+            None => self.can_hold(mode).await,
+        };
+        self.hold.is_possible = Some(is_possible);
+        if !is_possible {
+            return None;
+        }
+        // Where anything goes wrong it is dropped, for a new one the next time.
+        let mut fence = match self.hold.fence.take() {
+            Some(fence) => fence,
+            None => {
+                let name = provision::session_name(target, "fence");
+                let fence = Fence::new(server, self.facts.flavour, &name).await;
+                fence.ok().flatten()?
+            }
+        };
+        let mut attempt = self.try_to_hold(&mut fence, target, mode).await;
+        if let Attempt::Changed(changes) = attempt {
+            self.unlock_tables().await;
+            // All that was counted has been done then.
+            if fence.pass().await && matches!(self.drift(target, changes).await, Ok(None)) {
+                attempt = self.try_to_hold(&mut fence, target, mode).await;
+            }
+        }
+        let Attempt::Held(findings) = attempt else {
+            self.unlock_tables().await;
+            return None;
+        };
+        self.hold.fence = Some(fence);
+        self.hold.held = Some(Held { mode, findings });
+        Some(self.hold.tests)
+    }
+
+    /// Whether this is the present hold.
+    pub(super) fn is_held(&self, number: u64) -> bool {
+        self.hold.held.is_some() && self.hold.tests == number
+    }
+
+    /// Gives back what is held, to look again.
+    pub(super) async fn let_go(&mut self) {
+        if self.hold.held.take().is_some() {
+            self.unlock_tables().await;
+        }
+    }
+
+    /// Whether the server tells who waits, and can have all tables open at once.
+    async fn can_hold(&mut self, mode: Prepare) -> bool {
+        let Some(probe) = self.probes.of(mode) else {
+            return false;
+        };
+        let question = match self.facts.flavour {
+            Flavour::MariaDb => format!(
+                "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES \
+                 WHERE PRIVILEGE_TYPE = 'PROCESS' AND GRANTEE = {}",
+                sql::literal(&sql::account(&self.facts.account))
+            ),
+            // It keeps the tables of a session in one of these parts.
+            Flavour::MySql => format!(
+                "SELECT {} AND @@table_open_cache DIV @@table_open_cache_instances > {}",
+                self.facts.shows_locks,
+                probe.tables.len() + 10
+            ),
+        };
+        let answer = self.conn.query_first::<u64, _>(question).await;
+        answer.is_ok_and(|answer| answer > Some(0))
+    }
+
+    async fn try_to_hold(&mut self, fence: &mut Fence, target: &Target, mode: Prepare) -> Attempt {
+        let (flavour, database) = (self.facts.flavour, target.name());
+        let Some(probe) = self.probes.of(mode) else {
+            return Attempt::Failed;
+        };
+        let conn = &mut self.conn;
+        if conn.query_drop(probe.locking(flavour)).await.is_err() {
+            return Attempt::Failed;
+        }
+        let is_blind = probe.blind == Some("schema");
+        if !is_blind && !fence.close(database).await {
+            return Attempt::Failed;
+        }
+        let Ok(findings) = probe.run_inside(conn).await else {
+            return Attempt::Failed;
+        };
+        if findings.stamp.as_deref() != Some(&*self.stamp) {
+            return Attempt::Failed;
+        }
+        let waiting = waiting(&self.facts, database);
+        let look = format!("{waiting};\n{}", probe::changes(flavour));
+        for _ in 0..CLOSING {
+            let Ok(outcomes) = batch::run(conn, &look).await else {
+                return Attempt::Failed;
+            };
+            let [sessions, changes] = &*outcomes else {
+                return Attempt::Failed;
+            };
+            let waiting = Waiting::read(&sessions.rows, flavour, conn.id(), fence.id, database);
+            if waiting.are_others {
+                return Attempt::Failed;
+            }
+            if waiting.is_closed || is_blind {
+                let changes = probe::changes_in(&changes.rows);
+                return match self.changes == Some(changes) {
+                    true => Attempt::Held(findings),
+                    false => Attempt::Changed(changes),
+                };
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Attempt::Failed
+    }
+
+    /// Goes on with what is held, if it is for the same `mode`: tells what became of it, or that there is to be
+    /// looked. Notes in `large` which tables have too many rows.
+    pub(super) async fn proceed(
+        &mut self,
+        target: &Target,
+        mode: Prepare,
+        large: &mut HashSet<usize>,
+    ) -> Result<Option<Outcome>, Failure> {
+        let (flavour, database) = (self.facts.flavour, target.name());
+        let (held, probe) = (self.hold.held.take(), self.probes.of(mode));
+        let (Some(held), Some(probe), Some(fence)) = (held, probe, &self.hold.fence) else {
+            return Ok(None);
+        };
+        if held.mode != mode {
+            self.unlock_tables().await;
+            return Ok(None);
+        }
+        let plan = match held.findings.is_clean() {
+            true => None,
+            false => match repair::plan(flavour, &self.start, probe, &held.findings, large) {
+                Plan::Batch(batch) => Some(batch),
+                Plan::Rebuild(reason) => {
+                    self.unlock_tables().await;
+                    return Ok(Some(Outcome::Rebuild(reason)));
+                }
+            },
+        };
+        let repairs = plan.iter().flat_map(|batch| batch.statements.clone());
+        let statements = [waiting(&self.facts, database), "UNLOCK TABLES".to_owned()];
+        let statements: Vec<_> = statements.into_iter().chain(repairs).collect();
+        let (id, fence, blind) = (self.conn.id(), fence.id, probe.blind);
+        let is_undisturbed = |sessions: &[Row]| {
+            let waiting = Waiting::read(sessions, flavour, id, fence, database);
+            (waiting.is_closed || blind == Some("schema"))
+                && (!waiting.are_others || blind == Some("waiting"))
+        };
+        match batch::run(&mut self.conn, &statements.join(";\n")).await {
+            Ok(outcomes) => {
+                let is_undisturbed = is_undisturbed(&outcomes[0].rows);
+                let ran = match &plan {
+                    Some(batch) => self.repaired(batch, &outcomes[2..], large),
+                    None => Ran::Clean,
+                };
+                let is_done = is_undisturbed && matches!(ran, Ran::Clean);
+                Ok(is_done.then_some(Outcome::Clean))
+            }
+            Err(stopped) if stopped.before.len() < 2 => {
+                self.unlock_tables().await;
+                let failed = |error| failed(database, error);
+                match error::is_connection_lost(&stopped.error) {
+                    true => Err(failure(stopped.error, failed)),
+                    false => Ok(None),
+                }
+            }
+            // What kept it from being repaired is seen by looking.
+            Err(stopped) => self.stopped(target, stopped).await.map(|_| None),
+        }
+    }
+}
+
+/// The statement that tells who waits for a lock in `database`.
+fn waiting(facts: &Facts, database: &str) -> String {
+    match facts.flavour {
+        // A table of the same takes three times as long.
+        Flavour::MariaDb => "SHOW PROCESSLIST".to_owned(),
+        // Tells who holds one, too.
+        Flavour::MySql => format!(
+            "SELECT OWNER_THREAD_ID, LOCK_STATUS FROM performance_schema.metadata_locks \
+             WHERE OBJECT_SCHEMA = {} AND OWNER_THREAD_ID <> PS_CURRENT_THREAD_ID()",
+            sql::literal(database)
+        ),
+    }
+}
+
+/// Who waits for a lock in a database.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Waiting {
+    /// Whether the fence does.
+    is_closed: bool,
+    are_others: bool,
+}
+
+impl Waiting {
+    /// Reads what the statement by [`waiting`] tells session `own`, whose fence is called `fence`.
+    fn read(rows: &[Row], flavour: Flavour, own: u32, fence: u64, database: &str) -> Self {
+        let mut waiting = Self::default();
+        for row in rows {
+            let id = column::<u64>(row, 0);
+            let at = |index| text(row, index).unwrap_or_default();
+            match flavour {
+                Flavour::MySql if id == Some(fence) => {
+                    waiting.is_closed |= at(1) == "PENDING";
+                }
+                Flavour::MySql => waiting.are_others = true,
+                Flavour::MariaDb => {
+                    let (command, state, info) = (at(4), at(6), at(7));
+                    let waits = state.starts_with("Waiting for ") && state.contains("lock");
+                    if id == Some(fence) {
+                        waiting.is_closed |= waits;
+                    } else if id != Some(u64::from(own)) {
+                        // The server does not tell in which database one waits that is in another one.
+                        let is_busy = at(3) == database && command != "Sleep";
+                        waiting.are_others |= is_busy || waits && !info.starts_with(MARK);
+                    }
+                }
+            }
+        }
+        waiting
+    }
+}
