@@ -9,6 +9,7 @@
 //! `provision`.
 
 pub(crate) mod baseline;
+mod changes;
 mod fence;
 mod hold;
 mod keeper;
@@ -17,6 +18,7 @@ mod owner;
 mod probe;
 mod repair;
 pub(crate) mod sessions;
+mod waiting;
 
 use std::{
     sync::Arc,

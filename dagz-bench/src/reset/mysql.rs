@@ -108,20 +108,30 @@ impl Worker {
 }
 
 impl Worker {
-    /// Waits until dagz has looked what the test left, as it does behind the back of one that comes a little later.
+    /// Waits until dagz has looked what the test left, as it does behind the back of one that comes a little later:
+    /// the session waits by which it keeps others from the schema, and no other does anything in this database.
     async fn wait_until_it_is_held(&mut self) -> Result<()> {
         let fence = format!("CREATE DATABASE IF NOT EXISTS `{}`", self.target.name());
         let started = Instant::now();
-        while started.elapsed() < LOOKING {
+        let mut seen = 0;
+        while started.elapsed() < LOOKING && seen < 3 {
             let sessions: Vec<Session> = self.look.query("SHOW PROCESSLIST").await?;
-            let is_held = sessions.iter().any(|session| {
-                let at = |index| session.get::<Option<String>, _>(index).flatten();
-                at(7).is_some_and(|query| query.contains(&fence))
-                    && at(6).is_some_and(|state| state.starts_with("Waiting for schema"))
-            });
-            if is_held {
-                return Ok(());
+            let (mut is_closed, mut is_looking) = (false, false);
+            for session in &sessions {
+                let at = |index| {
+                    let text = session.get::<Option<String>, _>(index).flatten();
+                    text.unwrap_or_default()
+                };
+                is_closed |= at(7).contains(&fence) && at(6).starts_with("Waiting for schema");
+                is_looking |= at(3) == self.target.name()
+                    && at(4) != "Sleep"
+                    && session.get(0) != Some(self.look.id());
             }
+            seen = if is_closed && !is_looking {
+                seen + 1
+            } else {
+                0
+            };
         }
         Ok(())
     }

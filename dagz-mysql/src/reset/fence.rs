@@ -4,7 +4,8 @@
 //! lock on it, a statement about the database itself wants that lock alone, and behind one who waits for it everybody
 //! else waits. So a [`Fence`] waits: it says `CREATE DATABASE IF NOT EXISTS` of a database that exists, while
 //! `reset/hold.rs` holds tables of it locked, for which the server shares the lock, too. When those are given back, the
-//! fence gets its turn, in which there is nothing to do.
+//! fence gets its turn, in which there is nothing to do. That nobody drops the database before is what it has to be seen
+//! waiting for, and nobody else ([`Fence::end`]).
 
 use dagz_core::{Result, runtime};
 use mysql_async::{Conn, prelude::Queryable as _};
@@ -20,8 +21,9 @@ pub(super) const MARK: &str = "/* dagz fence */";
 
 /// A session that waits to have a schema for itself.
 pub(super) struct Fence {
-    /// How the server calls the session where it tells who waits: MySQL by the thread, MariaDB by the session.
-    pub(super) id: u64,
+    pub(super) session: u32,
+    /// What MySQL calls it where it tells who waits.
+    pub(super) thread: u64,
     state: State,
 }
 
@@ -33,17 +35,23 @@ enum State {
 
 impl Fence {
     /// Opens a session in no database, so that it is not taken for one that a test left there.
-    pub(super) async fn new(server: &Server, flavour: Flavour, name: &str) -> Result<Option<Self>> {
+    pub(super) async fn new(server: &Server, flavour: Flavour, name: &str) -> Result<Self> {
         let mut conn = server.connect(None, name).await?;
-        let id = match flavour {
-            Flavour::MariaDb => Some(u64::from(conn.id())),
+        let session = conn.id();
+        let thread = match flavour {
+            Flavour::MariaDb => 0,
             Flavour::MySql => conn
                 .query_first("SELECT PS_CURRENT_THREAD_ID()")
                 .await
+                .ok()
+                .flatten()
                 .unwrap_or_default(),
         };
-        let state = State::Open(Box::new(conn));
-        Ok(id.map(|id| Self { id, state }))
+        Ok(Self {
+            session,
+            thread,
+            state: State::Open(Box::new(conn)),
+        })
     }
 
     /// Begins to wait for the schema of `database`; others wait behind it once the server says that it does. Tells
@@ -61,6 +69,16 @@ impl Fence {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// Ends the session before it is its turn, while `conn` still keeps it from that. To be done where somebody may
+    /// have come before it: who drops the database, and it would make it again.
+    pub(super) async fn end(mut self, conn: &mut Conn) {
+        if matches!(self.state, State::Closed(_)) {
+            // It may have ended by itself.
+            drop(conn.query_drop(format!("KILL {}", self.session)).await);
+            self.pass().await;
         }
     }
 

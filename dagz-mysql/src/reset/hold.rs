@@ -24,22 +24,24 @@ use dagz_core::{Target, driver::Failure};
 use mysql_async::{Row, prelude::Queryable as _};
 
 use super::{
-    failed, failure,
-    fence::{Fence, MARK},
+    changes, failed, failure,
+    fence::Fence,
     keeper::{Keeper, Outcome},
-    probe::{self, Findings},
+    probe::Findings,
     repair::{self, Plan, Ran},
+    waiting::{self, Waiting},
 };
 use crate::{
-    Prepare,
-    batch::{self, column, text},
-    error, provision,
-    server::{Facts, Flavour, Server},
+    Prepare, batch, error, provision,
+    server::{Flavour, Server},
     sql,
 };
 
 /// How often it is looked whether the fence has closed, a millisecond apart.
 const CLOSING: usize = 20;
+
+/// How often this is tried, while schemas of others change.
+const ATTEMPTS: usize = 3;
 
 /// The test from which on this is done: its process runs more than one on a worker.
 const FIRST: u64 = 2;
@@ -92,24 +94,32 @@ impl Keeper {
         if !is_possible {
             return None;
         }
-        // Where anything goes wrong it is dropped, for a new one the next time.
+        // Where anything goes wrong it is ended, for a new one the next time.
         let mut fence = match self.hold.fence.take() {
             Some(fence) => fence,
             None => {
                 let name = provision::session_name(target, "fence");
                 let fence = Fence::new(server, self.facts.flavour, &name).await;
-                fence.ok().flatten()?
+                fence.ok()?
             }
         };
         let mut attempt = self.try_to_hold(&mut fence, target, mode).await;
-        if let Attempt::Changed(changes) = attempt {
+        for _ in 1..ATTEMPTS {
+            let Attempt::Changed(changes) = attempt else {
+                break;
+            };
             self.unlock_tables().await;
             // All that was counted has been done then.
-            if fence.pass().await && matches!(self.drift(target, changes).await, Ok(None)) {
-                attempt = self.try_to_hold(&mut fence, target, mode).await;
+            if !fence.pass().await {
+                break;
             }
+            if !matches!(self.drift(target, changes, Duration::ZERO).await, Ok(None)) {
+                break;
+            }
+            attempt = self.try_to_hold(&mut fence, target, mode).await;
         }
         let Attempt::Held(findings) = attempt else {
+            fence.end(&mut self.conn).await;
             self.unlock_tables().await;
             return None;
         };
@@ -135,6 +145,9 @@ impl Keeper {
         let Some(probe) = self.probes.of(mode) else {
             return false;
         };
+        if probe.tables.is_empty() {
+            return false;
+        }
         let question = match self.facts.flavour {
             Flavour::MariaDb => format!(
                 "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES \
@@ -158,6 +171,10 @@ impl Keeper {
             return Attempt::Failed;
         };
         let conn = &mut self.conn;
+        let early = match probe.blind == Some("tables") {
+            true => probe.run_inside(conn).await.ok(),
+            false => None,
+        };
         if conn.query_drop(probe.locking(flavour)).await.is_err() {
             return Attempt::Failed;
         }
@@ -165,27 +182,31 @@ impl Keeper {
         if !is_blind && !fence.close(database).await {
             return Attempt::Failed;
         }
-        let Ok(findings) = probe.run_inside(conn).await else {
+        let found = match early {
+            Some(findings) => Ok(findings),
+            None => probe.run_inside(conn).await,
+        };
+        let Ok(findings) = found else {
             return Attempt::Failed;
         };
         if findings.stamp.as_deref() != Some(&*self.stamp) {
             return Attempt::Failed;
         }
-        let waiting = waiting(&self.facts, database);
-        let look = format!("{waiting};\n{}", probe::changes(flavour));
+        let sessions = waiting::statement(&self.facts, database);
+        let look = format!("{sessions};\n{}", changes::statement(flavour));
         for _ in 0..CLOSING {
             let Ok(outcomes) = batch::run(conn, &look).await else {
                 return Attempt::Failed;
             };
-            let [sessions, changes] = &*outcomes else {
+            let [sessions, counts] = &*outcomes else {
                 return Attempt::Failed;
             };
-            let waiting = Waiting::read(&sessions.rows, flavour, conn.id(), fence.id, database);
-            if waiting.are_others {
+            let found = Waiting::read(&sessions.rows, flavour, conn.id(), fence, database);
+            if found.are_others {
                 return Attempt::Failed;
             }
-            if waiting.is_closed || is_blind {
-                let changes = probe::changes_in(&changes.rows);
+            if found.is_closed || is_blind {
+                let changes = changes::count(&counts.rows);
                 return match self.changes == Some(changes) {
                     true => Attempt::Held(findings),
                     false => Attempt::Changed(changes),
@@ -202,6 +223,7 @@ impl Keeper {
         &mut self,
         target: &Target,
         mode: Prepare,
+        patience: Duration,
         large: &mut HashSet<usize>,
     ) -> Result<Option<Outcome>, Failure> {
         let (flavour, database) = (self.facts.flavour, target.name());
@@ -224,17 +246,24 @@ impl Keeper {
             },
         };
         let repairs = plan.iter().flat_map(|batch| batch.statements.clone());
-        let statements = [waiting(&self.facts, database), "UNLOCK TABLES".to_owned()];
+        let statements = [
+            waiting::statement(&self.facts, database),
+            "UNLOCK TABLES".to_owned(),
+        ];
         let statements: Vec<_> = statements.into_iter().chain(repairs).collect();
-        let (id, fence, blind) = (self.conn.id(), fence.id, probe.blind);
+        let (own, blind) = (self.conn.id(), probe.blind);
         let is_undisturbed = |sessions: &[Row]| {
-            let waiting = Waiting::read(sessions, flavour, id, fence, database);
+            let waiting = Waiting::read(sessions, flavour, own, fence, database);
             (waiting.is_closed || blind == Some("schema"))
                 && (!waiting.are_others || blind == Some("waiting"))
         };
         match batch::run(&mut self.conn, &statements.join(";\n")).await {
             Ok(outcomes) => {
                 let is_undisturbed = is_undisturbed(&outcomes[0].rows);
+                if !is_undisturbed {
+                    // Who waited gets on, and is to be done when it is looked.
+                    self.settle(database, patience).await?;
+                }
                 let ran = match &plan {
                     Some(batch) => self.repaired(batch, &outcomes[2..], large),
                     None => Ran::Clean,
@@ -253,56 +282,5 @@ impl Keeper {
             // What kept it from being repaired is seen by looking.
             Err(stopped) => self.stopped(target, stopped).await.map(|_| None),
         }
-    }
-}
-
-/// The statement that tells who waits for a lock in `database`.
-fn waiting(facts: &Facts, database: &str) -> String {
-    match facts.flavour {
-        // A table of the same takes three times as long.
-        Flavour::MariaDb => "SHOW PROCESSLIST".to_owned(),
-        // Tells who holds one, too.
-        Flavour::MySql => format!(
-            "SELECT OWNER_THREAD_ID, LOCK_STATUS FROM performance_schema.metadata_locks \
-             WHERE OBJECT_SCHEMA = {} AND OWNER_THREAD_ID <> PS_CURRENT_THREAD_ID()",
-            sql::literal(database)
-        ),
-    }
-}
-
-/// Who waits for a lock in a database.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Waiting {
-    /// Whether the fence does.
-    is_closed: bool,
-    are_others: bool,
-}
-
-impl Waiting {
-    /// Reads what the statement by [`waiting`] tells session `own`, whose fence is called `fence`.
-    fn read(rows: &[Row], flavour: Flavour, own: u32, fence: u64, database: &str) -> Self {
-        let mut waiting = Self::default();
-        for row in rows {
-            let id = column::<u64>(row, 0);
-            let at = |index| text(row, index).unwrap_or_default();
-            match flavour {
-                Flavour::MySql if id == Some(fence) => {
-                    waiting.is_closed |= at(1) == "PENDING";
-                }
-                Flavour::MySql => waiting.are_others = true,
-                Flavour::MariaDb => {
-                    let (command, state, info) = (at(4), at(6), at(7));
-                    let waits = state.starts_with("Waiting for ") && state.contains("lock");
-                    if id == Some(fence) {
-                        waiting.is_closed |= waits;
-                    } else if id != Some(u64::from(own)) {
-                        // The server does not tell in which database one waits that is in another one.
-                        let is_busy = at(3) == database && command != "Sleep";
-                        waiting.are_others |= is_busy || waits && !info.starts_with(MARK);
-                    }
-                }
-            }
-        }
-        waiting
     }
 }

@@ -26,7 +26,7 @@ use crate::{
     error, provision,
     provision::Owner,
     route,
-    schema::{STATE_TABLE, Schema},
+    schema::STATE_TABLE,
     server::Facts,
     sql,
 };
@@ -138,7 +138,7 @@ impl Keeper {
         }
         self.learn(driver, target, mode);
         let mut large = HashSet::new();
-        if let Some(outcome) = self.proceed(target, mode, &mut large).await? {
+        if let Some(outcome) = self.proceed(target, mode, patience, &mut large).await? {
             return Ok(outcome);
         }
         for _ in 0..ROUNDS {
@@ -151,7 +151,7 @@ impl Keeper {
                     continue;
                 }
             };
-            if let Some(reason) = self.drift(target, findings.changes).await? {
+            if let Some(reason) = self.drift(target, findings.changes, patience).await? {
                 return Ok(Outcome::Rebuild(reason));
             }
             if findings.is_clean() {
@@ -254,28 +254,6 @@ impl Keeper {
     pub(super) async fn unlock_tables(&mut self) {
         // A connection that cannot do that is gone, and its locks with it.
         drop(self.conn.query_drop("UNLOCK TABLES").await);
-    }
-
-    /// Why the schema is not as at the start; asked only if any on the server was changed.
-    pub(super) async fn drift(
-        &mut self,
-        target: &Target,
-        changes: i64,
-    ) -> Result<Option<String>, Failure> {
-        if self.changes == Some(changes) {
-            return Ok(None);
-        }
-        let database = target.name();
-        let schema = match Schema::read(&mut self.conn, database).await {
-            Ok(schema) => schema,
-            Err(error) if error::is_shape_changed(&error) => return Ok(Some(shape(&error))),
-            Err(error) => return Err(failure(error, |error| failed(database, error))),
-        };
-        if !schema.is_stamped || schema.fingerprint() != self.start.schema {
-            return Ok(Some("schema changed".to_owned()));
-        }
-        self.changes = Some(changes);
-        Ok(None)
     }
 
     async fn end_leftovers(

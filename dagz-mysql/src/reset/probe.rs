@@ -5,11 +5,11 @@
 //! server changed, and which tables, counters and sequences differ from the start state.
 //! `reset/repair.rs` acts on its [`Findings`].
 
-use mysql_async::{Conn, Row};
+use mysql_async::Conn;
 
 use super::{
     baseline::{self, Start, Table},
-    lock,
+    changes, lock,
     sessions::Watch,
 };
 use crate::{
@@ -22,18 +22,6 @@ use crate::{
 
 /// Asks whose the database is.
 const STAMP: &str = "SELECT stamp FROM dagz_stamp WHERE id = 1";
-
-/// Counts the statements, of everybody, that may have changed a schema. Temporary tables are counted,
-/// too, by MySQL; what matters is that nothing is missing. `COM_…` is in no table of MySQL's.
-const CHANGES_MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
-    WHERE VARIABLE_NAME LIKE 'COM\\_ALTER\\_%' OR VARIABLE_NAME LIKE 'COM\\_CREATE\\_%' \
-       OR VARIABLE_NAME LIKE 'COM\\_DROP\\_%' OR VARIABLE_NAME = 'COM_RENAME_TABLE'";
-const CHANGES_MYSQL: &str = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Com\\_alter\\_%' \
-    OR Variable_name LIKE 'Com\\_create\\_%' OR Variable_name LIKE 'Com\\_drop\\_%' OR Variable_name = 'Com_rename_table'";
-
-/// What is counted there and changes no schema. A database that is created had none, and one that is replaced
-/// (`CREATE OR REPLACE`) has lost its stamp.
-const NO_CHANGES: [&str; 3] = ["temporary_table", "_user", "create_db"];
 
 /// The probes of one database, written when they are needed first.
 #[derive(Default)]
@@ -160,7 +148,7 @@ impl Probe {
         let watch = Watch::new(facts, database, &names);
         let mut steps = vec![
             (Step::Stamp, STAMP.to_owned()),
-            (Step::Changes, changes(facts.flavour).to_owned()),
+            (Step::Changes, changes::statement(facts.flavour).to_owned()),
         ];
         let (before, after) = match &watch {
             Watch::Ask(statement) => (statement.clone(), None),
@@ -240,18 +228,23 @@ impl Probe {
     pub(super) fn locking(&self, flavour: Flavour) -> String {
         let tables = self.tables.iter().map(|table| &table.quoted);
         let sequences = self.sequences.iter().map(|sequence| &sequence.quoted);
-        // MySQL takes milliseconds for the stronger kind, and tells besides who reads.
-        let (kind, at_once) = match flavour {
-            Flavour::MariaDb => ("WRITE", " NOWAIT"),
-            Flavour::MySql => ("READ", ""),
+        // MySQL takes milliseconds for the stronger kind, and tells besides who reads. One of that kind must be among
+        // them, for which the schema's lock is shared; of the stamp others may want to know.
+        let kind = |index| match flavour {
+            Flavour::MySql if index > 0 => "READ",
+            _ => "WRITE",
         };
-        let mut statement = format!("LOCK TABLES {STAMP_TABLE} WRITE");
-        if self.blind != Some("tables") {
-            for name in tables.chain(sequences) {
-                statement.extend([", ", name, " ", kind]);
-            }
+        if self.blind == Some("tables") {
+            return format!("LOCK TABLES {STAMP_TABLE} WRITE");
         }
-        statement + at_once
+        let mut statement = format!("LOCK TABLES {STAMP_TABLE} READ");
+        for (index, name) in tables.chain(sequences).enumerate() {
+            statement.extend([", ", name, " ", kind(index)]);
+        }
+        match flavour {
+            Flavour::MariaDb => statement + " NOWAIT",
+            Flavour::MySql => statement,
+        }
     }
 
     /// Looks while the session holds those locks, and goes on holding them. Changes of the schema are not counted.
@@ -293,13 +286,24 @@ impl Probe {
 
     fn note(&self, step: Step, outcome: &Outcome, findings: &mut Findings) {
         let rows = &outcome.rows;
+        let detection = match step {
+            Step::Changes => "changes",
+            Step::Filled => "rows",
+            Step::Seeds => "seeds",
+            Step::Sequences => "sequences",
+            Step::Counters => "counters",
+            Step::Lock | Step::Stamp | Step::Watch | Step::Unlock => "",
+        };
+        if self.blind == Some(detection) {
+            return;
+        }
         match step {
             Step::Lock => {
                 let taken: Option<u8> = rows.first().and_then(|row| column(row, 0));
                 findings.is_locked = taken == Some(1);
             }
             Step::Stamp => findings.stamp = rows.first().and_then(|row| text(row, 0)),
-            Step::Changes => findings.changes = changes_in(rows),
+            Step::Changes => findings.changes = changes::count(rows),
             Step::Watch => {
                 let holders: Option<u64> = rows.first().and_then(|row| column(row, 0));
                 findings.is_held = holders.is_some_and(|holders| holders > 0);
@@ -342,25 +346,6 @@ impl Probe {
             Step::Unlock => {}
         }
     }
-}
-
-/// The statement that counts changes of schemas, to be read by [`changes_in`].
-pub(super) fn changes(flavour: Flavour) -> &'static str {
-    match flavour {
-        Flavour::MariaDb => CHANGES_MARIADB,
-        Flavour::MySql => CHANGES_MYSQL,
-    }
-}
-
-/// How many changes of schemas there were.
-pub(super) fn changes_in(rows: &[Row]) -> i64 {
-    let counts = rows.iter().filter_map(|row| {
-        let name = text(row, 0)?.to_ascii_lowercase();
-        let changes_none = NO_CHANGES.iter().any(|end| name.ends_with(end));
-        let count: i64 = text(row, 1)?.parse().ok()?;
-        (!changes_none).then_some(count)
-    });
-    counts.sum()
 }
 
 impl ProbedTable {
