@@ -41,6 +41,9 @@ use crate::{
     error, provision,
 };
 
+/// Whoever comes so soon after a test has ended is as well off looking itself.
+const AT_ONCE: Duration = Duration::from_millis(1);
+
 /// Empties every table of `target`'s database, except the kept ones, and sets every counter to its
 /// start; for use in [`Config::prepare_with`](crate::Config::prepare_with).
 ///
@@ -182,15 +185,22 @@ pub(crate) async fn release(driver: &Driver, database: Arc<Database>, target: &T
     let target = target.clone();
     runtime::spawn(async move {
         let Some(keeper) = slot.as_mut() else { return };
-        let Some(number) = keeper.hold(&database.server, &target, mode).await else {
-            keeper.unlock(target.name()).await;
-            return;
+        let Some(number) = keeper.end(mode) else {
+            return keeper.unlock(target.name()).await;
         };
         drop(slot);
+        tokio::time::sleep(AT_ONCE).await;
+        let mut slot = database.keeper.lock().await;
+        let Some(keeper) = slot.as_mut().filter(|keeper| keeper.is_idle(number)) else {
+            return;
+        };
+        if !keeper.hold(&database.server, &target, mode).await {
+            return keeper.unlock(target.name()).await;
+        }
+        drop(slot);
         tokio::time::sleep(held).await;
-        if let Some(keeper) = database.keeper.lock().await.as_mut()
-            && keeper.is_held(number)
-        {
+        let mut slot = database.keeper.lock().await;
+        if let Some(keeper) = slot.as_mut().filter(|keeper| keeper.is_idle(number)) {
             keeper.unlock(target.name()).await;
         }
     });

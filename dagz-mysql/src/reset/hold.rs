@@ -18,7 +18,11 @@
 //! Others wait for such locks, too: people who look, another run that was given this worker. So they are held for a
 //! short time only ([`Config::hold`](crate::Config::hold)). A process that runs one test, as nextest's do, never gets there.
 
-use std::{collections::HashSet, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use dagz_core::{Target, driver::Failure};
 use mysql_async::{Row, prelude::Queryable as _};
@@ -27,12 +31,13 @@ use super::{
     changes, failed, failure,
     fence::Fence,
     keeper::{Keeper, Outcome},
-    probe::Findings,
+    probe::{Findings, Probe},
     repair::{self, Plan, Ran},
     waiting::{self, Waiting},
 };
 use crate::{
     Prepare, batch, error, provision,
+    schema::STAMP_TABLE,
     server::{Flavour, Server},
     sql,
 };
@@ -53,6 +58,8 @@ pub(super) struct Hold {
     fence: Option<Fence>,
     /// How many tests have ended.
     tests: u64,
+    /// The number of the time between two tests that this is.
+    idle: Option<u64>,
     /// Whether the server tells enough, and has room; asked once.
     is_possible: Option<bool>,
 }
@@ -73,26 +80,39 @@ enum Attempt {
 }
 
 impl Keeper {
-    /// Looks what the test of `target` left, and holds it for a next prepare of the same `mode`. Tells the number of
-    /// the hold, for [`is_held`](Self::is_held), if there is one.
-    pub(super) async fn hold(
-        &mut self,
-        server: &Server,
-        target: &Target,
-        mode: Prepare,
-    ) -> Option<u64> {
+    /// Notes that a test has ended. Tells by which number the time is known until the next one, if it is worth while to
+    /// look and to [`hold`](Self::hold) in it.
+    pub(super) fn end(&mut self, mode: Prepare) -> Option<u64> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
         self.is_noted = false;
         self.hold.tests += 1;
-        if !self.is_locked || mode == Prepare::None || self.hold.tests < FIRST {
-            return None;
-        }
+        let is_worth_it = self.is_locked
+            && mode != Prepare::None
+            && self.hold.tests >= FIRST
+            && self.hold.is_possible != Some(false);
+        self.hold.idle = is_worth_it.then(|| NUMBERS.fetch_add(1, Ordering::Relaxed));
+        self.hold.idle
+    }
+
+    /// Notes that a test begins.
+    pub(super) fn begin(&mut self) {
+        self.hold.idle = None;
+    }
+
+    /// Whether no test began since the one that ended then.
+    pub(super) fn is_idle(&self, number: u64) -> bool {
+        self.hold.idle == Some(number)
+    }
+
+    /// Looks what the test of `target` left, and holds it for a next prepare of the same `mode`, if that can be done.
+    pub(super) async fn hold(&mut self, server: &Server, target: &Target, mode: Prepare) -> bool {
         let is_possible = match self.hold.is_possible {
             Some(is_possible) => is_possible,
             None => self.can_hold(mode).await,
         };
         self.hold.is_possible = Some(is_possible);
         if !is_possible {
-            return None;
+            return false;
         }
         // Where anything goes wrong it is ended, for a new one the next time.
         let mut fence = match self.hold.fence.take() {
@@ -100,7 +120,8 @@ impl Keeper {
             None => {
                 let name = provision::session_name(target, "fence");
                 let fence = Fence::new(server, self.facts.flavour, &name).await;
-                fence.ok()?
+                let Ok(fence) = fence else { return false };
+                fence
             }
         };
         let mut attempt = self.try_to_hold(&mut fence, target, mode).await;
@@ -121,16 +142,11 @@ impl Keeper {
         let Attempt::Held(findings) = attempt else {
             fence.end(&mut self.conn).await;
             self.unlock_tables().await;
-            return None;
+            return false;
         };
         self.hold.fence = Some(fence);
         self.hold.held = Some(Held { mode, findings });
-        Some(self.hold.tests)
-    }
-
-    /// Whether this is the present hold.
-    pub(super) fn is_held(&self, number: u64) -> bool {
-        self.hold.held.is_some() && self.hold.tests == number
+        true
     }
 
     /// Gives back what is held, to look again.
@@ -281,6 +297,31 @@ impl Keeper {
             }
             // What kept it from being repaired is seen by looking.
             Err(stopped) => self.stopped(target, stopped).await.map(|_| None),
+        }
+    }
+}
+
+impl Probe {
+    /// The statement that takes the locks of all that is looked at, so that nobody else changes it.
+    fn locking(&self, flavour: Flavour) -> String {
+        let tables = self.tables.iter().map(|table| &table.quoted);
+        let sequences = self.sequences.iter().map(|sequence| &sequence.quoted);
+        // MySQL takes milliseconds for the stronger kind, and tells besides who reads. One of that kind must be among
+        // them, for which the schema's lock is shared; of the stamp others may want to know.
+        let kind = |index| match flavour {
+            Flavour::MySql if index > 0 => "READ",
+            _ => "WRITE",
+        };
+        if self.blind == Some("tables") {
+            return format!("LOCK TABLES {STAMP_TABLE} WRITE");
+        }
+        let mut statement = format!("LOCK TABLES {STAMP_TABLE} READ");
+        for (index, name) in tables.chain(sequences).enumerate() {
+            statement.extend([", ", name, " ", kind(index)]);
+        }
+        match flavour {
+            Flavour::MariaDb => statement + " NOWAIT",
+            Flavour::MySql => statement,
         }
     }
 }

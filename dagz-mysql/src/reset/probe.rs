@@ -16,7 +16,7 @@ use crate::{
     Identity, Prepare,
     batch::{self, Outcome, Stopped, column, text},
     schema::STAMP_TABLE,
-    server::{Facts, Flavour},
+    server::Facts,
     sql,
 };
 
@@ -224,30 +224,7 @@ impl Probe {
         self.look(conn, &steps, is_locked).await
     }
 
-    /// The statement that takes the locks of all that is looked at, so that nobody else changes it.
-    pub(super) fn locking(&self, flavour: Flavour) -> String {
-        let tables = self.tables.iter().map(|table| &table.quoted);
-        let sequences = self.sequences.iter().map(|sequence| &sequence.quoted);
-        // MySQL takes milliseconds for the stronger kind, and tells besides who reads. One of that kind must be among
-        // them, for which the schema's lock is shared; of the stamp others may want to know.
-        let kind = |index| match flavour {
-            Flavour::MySql if index > 0 => "READ",
-            _ => "WRITE",
-        };
-        if self.blind == Some("tables") {
-            return format!("LOCK TABLES {STAMP_TABLE} WRITE");
-        }
-        let mut statement = format!("LOCK TABLES {STAMP_TABLE} READ");
-        for (index, name) in tables.chain(sequences).enumerate() {
-            statement.extend([", ", name, " ", kind(index)]);
-        }
-        match flavour {
-            Flavour::MariaDb => statement + " NOWAIT",
-            Flavour::MySql => statement,
-        }
-    }
-
-    /// Looks while the session holds those locks, and goes on holding them. Changes of the schema are not counted.
+    /// Looks while the session holds the locks of all tables, and goes on holding them. Changes of the schema are not counted.
     pub(super) async fn run_inside(&self, conn: &mut Conn) -> Result<Findings, StoppedAt> {
         let mut steps: Vec<_> = self.steps.iter().collect();
         steps.retain(|(step, _)| !matches!(step, Step::Changes | Step::Watch | Step::Unlock));

@@ -74,6 +74,8 @@ impl Waiting {
 pub(super) fn is_busy(rows: &[Row], own: u32, database: &str) -> (bool, bool) {
     let sessions = rows.iter().map(Session::of);
     let others: Vec<_> = sessions
+        // Another run waits its turn by such a lock, and does nothing before it gets it.
+        .filter(|session| session.state != "User lock")
         .filter(|session| session.id != Some(own) && !session.is_fence())
         .collect();
     (
