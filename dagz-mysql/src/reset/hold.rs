@@ -46,7 +46,7 @@ use crate::{
 const CLOSING: usize = 20;
 
 /// How often this is tried, while schemas of others change.
-const ATTEMPTS: usize = 3;
+const ATTEMPTS: usize = 2;
 
 /// The test from which on this is done: its process runs more than one on a worker.
 const FIRST: u64 = 2;
