@@ -68,6 +68,8 @@ pub struct Config {
     pub(crate) keep_tables: Vec<String>,
     pub(crate) leak_patience: Duration,
     pub(crate) lock_timeout: Duration,
+    pub(crate) hold: Duration,
+    pub(crate) blind: Option<&'static str>,
 }
 
 impl Config {
@@ -93,6 +95,8 @@ impl Config {
             keep_tables: KEPT_TABLES.map(str::to_owned).to_vec(),
             leak_patience: Duration::from_millis(250),
             lock_timeout: Duration::from_secs(5),
+            hold: Duration::from_millis(20),
+            blind: None,
         }
     }
 
@@ -221,6 +225,23 @@ impl Config {
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
+        self
+    }
+
+    /// How long, after a test has ended, its worker's database is kept as it was found then, for the next test on this
+    /// worker, which then need not look again; others who want to use it meanwhile wait. 20 ms unless set, zero for not
+    /// at all.
+    #[must_use]
+    pub fn hold(mut self, time: Duration) -> Self {
+        self.hold = time;
+        self
+    }
+
+    /// Switches one detection off, so that tests can see that something depends on it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn blind_to(mut self, detection: &'static str) -> Self {
+        self.blind = Some(detection);
         self
     }
 

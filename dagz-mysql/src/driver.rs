@@ -168,7 +168,7 @@ impl DbConfig for Driver {
 
     async fn release(&self, target: &Target) {
         if let Ok(database) = self.database(target) {
-            reset::release(&database, target).await;
+            reset::release(self, database, target).await;
         }
     }
 

@@ -45,7 +45,10 @@ use crate::{
 pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
     let database = driver.database(target)?;
     // A connection kept from an earlier job knows another database of that name.
-    drop(database.keeper.lock().await.take());
+    let kept = database.keeper.lock().await.take();
+    if let Some(mut keeper) = kept {
+        keeper.unlock(target.name()).await;
+    }
     let why = match target.is_fresh() {
         true => Why::Fresh,
         false => Why::Missing,

@@ -3,21 +3,34 @@
 //! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
 //! process. Its probe (`reset/probe.rs`) finds what differs in one round trip, which also takes the
 //! lock (`reset/lock.rs`); `reset/repair.rs` undoes it in a second one; `reset/sessions.rs` ends what
-//! earlier tests left running; `reset/baseline.rs` records the start state when the database is made; `reset/owner.rs` looks whose it is.
+//! earlier tests left running. Where it can, `reset/hold.rs` looks when a test ends, so that the next one waits for
+//! the repair only; `reset/baseline.rs` records the start state when the database is made; `reset/owner.rs` looks whose it is.
 //! Where a repair cannot be exact, as after a change of the schema, the database is made anew by
 //! `provision`.
 
 pub(crate) mod baseline;
+mod changes;
+mod fence;
+mod hold;
 mod keeper;
 pub(crate) mod lock;
 mod owner;
 mod probe;
 mod repair;
 pub(crate) mod sessions;
+mod waiting;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use dagz_core::{Error, ErrorKind, Result, Target, driver::Failure, event::Event, runtime};
+use dagz_core::{
+    Error, ErrorKind, Result, Target,
+    driver::{Failure, PrepareWith},
+    event::Event,
+    runtime,
+};
 use mysql_async::Conn;
 
 pub(crate) use self::keeper::Keeper;
@@ -27,6 +40,9 @@ use crate::{
     driver::{Database, configured},
     error, provision,
 };
+
+/// Whoever comes so soon after a test has ended is as well off looking itself.
+const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Empties every table of `target`'s database, except the kept ones, and sets every counter to its
 /// start; for use in [`Config::prepare_with`](crate::Config::prepare_with).
@@ -156,15 +172,36 @@ pub(crate) async fn note(database: &Database, target: &Target) {
     });
 }
 
-/// Gives the database back: kept clients are clean, and other runs may use it.
-pub(crate) async fn release(database: &Database, target: &Target) {
+/// Gives the database back: kept clients are clean, and other runs may use it. The test that ends does not wait while
+/// it is looked at what it left; whoever wants the database next waits a little.
+pub(crate) async fn release(driver: &Driver, database: Arc<Database>, target: &Target) {
     database.shelf.settle().await;
+    let held = driver.config().hold;
+    let mode = match driver.config().prepare {
+        PrepareWith::Own(mode) if held > Duration::ZERO => mode,
+        _ => Prepare::None,
+    };
     let mut slot = Arc::clone(&database.keeper).lock_owned().await;
-    let name = target.name().to_owned();
-    // Whoever wants the lock next waits a little; the test that ends does not.
+    let target = target.clone();
     runtime::spawn(async move {
-        if let Some(keeper) = slot.as_mut() {
-            keeper.unlock(&name).await;
+        let Some(keeper) = slot.as_mut() else { return };
+        let Some(number) = keeper.end(mode) else {
+            return keeper.unlock(target.name()).await;
+        };
+        drop(slot);
+        tokio::time::sleep(AT_ONCE).await;
+        let mut slot = database.keeper.lock().await;
+        let Some(keeper) = slot.as_mut().filter(|keeper| keeper.is_idle(number)) else {
+            return;
+        };
+        if !keeper.hold(&database.server, &target, mode).await {
+            return keeper.unlock(target.name()).await;
+        }
+        drop(slot);
+        tokio::time::sleep(held).await;
+        let mut slot = database.keeper.lock().await;
+        if let Some(keeper) = slot.as_mut().filter(|keeper| keeper.is_idle(number)) {
+            keeper.unlock(target.name()).await;
         }
     });
 }

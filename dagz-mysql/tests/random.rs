@@ -2,7 +2,11 @@
 
 mod support;
 
-use std::cell::OnceCell;
+use std::{
+    cell::{Cell, OnceCell},
+    env,
+    time::Duration,
+};
 
 use dagz_core::DbConfig as _;
 use dagz_mysql::{
@@ -14,7 +18,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
 };
-use support::{Site, at_site, connect, counters, dump};
+use support::{Site, at_site, connect, counters, dump, until_it_waits};
 
 const SCHEMA: &str = "
 CREATE TABLE country (code VARCHAR(40) PRIMARY KEY, value INT);
@@ -82,45 +86,67 @@ fn statement() -> impl Strategy<Value = String> {
     ]
 }
 
-fn workload() -> impl Strategy<Value = Vec<(Vec<String>, bool)>> {
+fn workload() -> impl Strategy<Value = Workload> {
     // Transactions of some statements, committed or rolled back.
-    vec((vec(statement(), 1..4), prop::bool::weighted(0.8)), 0..6)
+    let transactions = vec((vec(statement(), 1..4), prop::bool::weighted(0.8)), 0..6);
+    (transactions, prop::option::weighted(0.25, statement()))
 }
 
 /// Which driver resets: one that keeps its connection, or a new one each time, as under nextest.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Process {
     Same,
     New,
 }
 
+/// What a test does, and, where a session lives on after it, what that does until the next one.
+type Workload = (Vec<(Vec<String>, bool)>, Option<String>);
+
+/// How long a session that lives on may do so before the next test.
+const HELD: Duration = Duration::from_millis(200);
+
 async fn state(conn: &mut Conn) -> (String, Vec<String>) {
     (dump(conn).await, counters(conn).await)
 }
 
-fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
+/// Tells a workload after which the state is another one.
+fn at_random(
+    test: &str,
+    cases: u32,
+    prepare: Prepare,
+    process: Process,
+    blind: Option<&'static str>,
+) -> Option<String> {
     let configured = OnceCell::new();
+    let failed = Cell::new(None);
     at_site(
         test,
         |config| {
             let config = config
                 .prepare(prepare)
+                .hold(HELD)
                 .migrate_with("1", |opts| async move {
                     connect(&opts).await.query_drop(SCHEMA).await
                 });
+            let config = match blind {
+                Some(detection) => config.blind_to(detection),
+                None => config,
+            };
             configured.get_or_init(|| config.clone());
             config
         },
         async |site: &Site| {
             site.init().await;
-            site.driver.release(&site.target).await;
             site.mark().await;
+            if process == Process::New {
+                site.driver.release(&site.target).await;
+            }
             let start = state(&mut site.connect().await).await;
             let mut runner = TestRunner::new(Cases {
-                cases,
+                cases: soak().unwrap_or(cases),
                 // A failure is the server's state, which a later run does not have.
                 failure_persistence: None,
-                max_shrink_iters: 100,
+                max_shrink_iters: if blind.is_some() { 0 } else { 100 },
                 ..Cases::default()
             });
             let result = tokio::task::block_in_place(|| {
@@ -129,32 +155,39 @@ fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
                         match (process, configured.get()) {
                             (Process::New, Some(config)) => {
                                 let driver = Driver::new(Config::clone(config));
-                                round(site, &driver, &workload).await
+                                round(site, &driver, process, &workload).await
                             }
-                            _ => round(site, &site.driver, &workload).await,
+                            _ => round(site, &site.driver, process, &workload).await,
                         }
                     });
                     prop_assert_eq!(&after, &start);
                     Ok(())
                 })
             });
-            if let Err(error) = result {
-                panic!("{error}");
+            failed.set(result.err().map(|error| error.to_string()));
+            if blind.is_none() {
+                // All of that in place: no workload changes the schema.
+                assert!(!site.is_anew().await);
             }
-            // All of that in place: no workload changes the schema.
-            assert!(!site.is_anew().await);
         },
     );
+    failed.into_inner()
 }
 
-/// Does what a test does, resets, and looks.
+/// How many cases are run by hand, in place of the few.
+fn soak() -> Option<u32> {
+    env::var("DAGZ_TEST_CASES").ok()?.parse().ok()
+}
+
+/// Does what a test does and what lives on after it, resets, and looks.
 async fn round(
     site: &Site,
     driver: &Driver,
-    workload: &[(Vec<String>, bool)],
+    process: Process,
+    (transactions, late): &Workload,
 ) -> (String, Vec<String>) {
     let mut conn = site.connect().await;
-    for (statements, is_committed) in workload {
+    for (statements, is_committed) in transactions {
         conn.query_drop("BEGIN").await.unwrap();
         for statement in statements {
             // What the schema forbids fails, as it would in a test.
@@ -163,26 +196,68 @@ async fn round(
         let end = if *is_committed { "COMMIT" } else { "ROLLBACK" };
         conn.query_drop(end).await.unwrap();
     }
-    conn.disconnect().await.unwrap();
+    if process == Process::Same {
+        driver.release(&site.target).await;
+    }
+    let late = late.clone();
+    if late.is_some() {
+        // For it to be held by then.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let id = u64::from(conn.id());
+    let running = tokio::spawn(async move {
+        if let Some(statement) = late {
+            drop(conn.query_drop(statement).await);
+        }
+        conn.disconnect().await
+    });
+    until_it_waits(&mut site.connect().await, id, &running).await;
     driver
         .prepare(&site.target)
         .await
         .unwrap_or_else(|error| panic!("{}", error.report()));
-    driver.release(&site.target).await;
+    drop(running.await);
+    if process == Process::New {
+        driver.release(&site.target).await;
+    }
     state(&mut site.connect().await).await
+}
+
+fn is_exact(test: &str, cases: u32, prepare: Prepare, process: Process) {
+    if let Some(error) = at_random(test, cases, prepare, process, None) {
+        panic!("{error}");
+    }
 }
 
 #[test]
 fn baselines_are_restored() {
-    at_random("random_baseline", 60, Prepare::Baseline, Process::Same);
+    is_exact("random_baseline", 60, Prepare::Baseline, Process::Same);
 }
 
 #[test]
 fn truncated_stays_truncated() {
-    at_random("random_truncate", 40, Prepare::Truncate, Process::Same);
+    is_exact("random_truncate", 40, Prepare::Truncate, Process::Same);
 }
 
 #[test]
 fn first_prepares_of_processes_are_as_exact() {
-    at_random("random_new", 40, Prepare::Baseline, Process::New);
+    is_exact("random_new", 40, Prepare::Baseline, Process::New);
+}
+
+#[test]
+fn each_detection_is_needed() {
+    for (detection, process) in [
+        ("rows", Process::Same),
+        ("seeds", Process::Same),
+        ("counters", Process::Same),
+        ("rows", Process::New),
+        ("seeds", Process::New),
+        ("counters", Process::New),
+        ("tables", Process::Same),
+        ("waiting", Process::Same),
+    ] {
+        let test = format!("random_{detection}_{process:?}").to_lowercase();
+        let failed = at_random(&test, 2_000, Prepare::Baseline, process, Some(detection));
+        assert!(failed.is_some(), "nobody needs `{detection}`");
+    }
 }

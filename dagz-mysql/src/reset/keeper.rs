@@ -11,9 +11,11 @@ use mysql_async::{Conn, prelude::Queryable as _};
 
 use super::{
     baseline::Start,
-    failed, failure, lock, owner,
-    probe::{self, Findings, Probe, Step, StoppedAt},
-    repair::{self, Batch, Plan, TRUNCATE_FROM},
+    failed, failure,
+    hold::Hold,
+    lock, owner,
+    probe::{self, Findings, Probe, Probes, Step, StoppedAt},
+    repair::{self, Plan, Ran},
     sessions::{self, Suspects},
     shape,
 };
@@ -24,7 +26,7 @@ use crate::{
     error, provision,
     provision::Owner,
     route,
-    schema::{STATE_TABLE, Schema},
+    schema::STATE_TABLE,
     server::Facts,
     sql,
 };
@@ -35,18 +37,19 @@ const ROUNDS: usize = 6;
 /// The kept connection to one worker's database.
 pub(crate) struct Keeper {
     pub(super) conn: Conn,
-    facts: Facts,
+    pub(super) facts: Facts,
     pub(super) stamp: String,
-    start: Start,
-    truncate: Option<Probe>,
-    baseline: Option<Probe>,
+    pub(super) start: Start,
+    pub(super) probes: Probes,
     /// The test that used the database last.
     last: Option<String>,
     /// Whether that was the test that uses it now.
-    is_noted: bool,
+    pub(super) is_noted: bool,
     /// How many changes of schemas there were when this one was known to be as at the start.
-    changes: Option<i64>,
-    is_locked: bool,
+    pub(super) changes: Option<i64>,
+    pub(super) is_locked: bool,
+    /// What is known of this database, and kept as it is, since its last test ended.
+    pub(super) hold: Hold,
 }
 
 impl std::fmt::Debug for Keeper {
@@ -110,12 +113,12 @@ impl Keeper {
             facts: server.facts()?.clone(),
             stamp,
             start,
-            truncate: None,
-            baseline: None,
+            probes: Probes::default(),
             last: row(1).and_then(|row| text(row, 0)),
             is_noted: false,
             changes: row(1).and_then(|row| column(row, 1)),
             is_locked: false,
+            hold: Hold::default(),
         })))
     }
 
@@ -128,12 +131,17 @@ impl Keeper {
         mode: Prepare,
     ) -> Result<Outcome, Failure> {
         let patience = driver.config().leak_patience;
+        self.begin();
         if mode == Prepare::None {
+            self.let_go().await;
             self.take_lock(target.name()).await?;
             return self.still_ours(target).await;
         }
         self.learn(driver, target, mode);
         let mut large = HashSet::new();
+        if let Some(outcome) = self.proceed(target, mode, patience, &mut large).await? {
+            return Ok(outcome);
+        }
         for _ in 0..ROUNDS {
             let findings = match self.look(target, mode).await? {
                 Looked::Found(findings) => findings,
@@ -144,13 +152,13 @@ impl Keeper {
                     continue;
                 }
             };
-            if let Some(reason) = self.drift(target, findings.changes).await? {
+            if let Some(reason) = self.drift(target, findings.changes, patience).await? {
                 return Ok(Outcome::Rebuild(reason));
             }
             if findings.is_clean() {
                 return Ok(Outcome::Clean);
             }
-            let Some(probe) = self.probe(mode) else {
+            let Some(probe) = self.probes.of(mode) else {
                 continue;
             };
             let flavour = self.facts.flavour;
@@ -172,7 +180,7 @@ impl Keeper {
 
     /// Writes the probe for `mode`, if there is none.
     fn learn(&mut self, driver: &Driver, target: &Target, mode: Prepare) {
-        if self.probe(mode).is_some() {
+        if self.probes.of(mode).is_some() {
             return;
         }
         let config = driver.config();
@@ -183,29 +191,18 @@ impl Keeper {
             mode,
             config.identity,
             &config.keep_tables,
+            config.blind,
         );
         match mode {
-            Prepare::Truncate => self.truncate = Some(probe),
-            _ => self.baseline = Some(probe),
-        }
-    }
-
-    fn probe(&self, mode: Prepare) -> Option<&Probe> {
-        match mode {
-            Prepare::Truncate => self.truncate.as_ref(),
-            _ => self.baseline.as_ref(),
+            Prepare::Truncate => self.probes.truncate = Some(probe),
+            _ => self.probes.baseline = Some(probe),
         }
     }
 
     /// Takes the lock and probes, in one round trip.
     async fn look(&mut self, target: &Target, mode: Prepare) -> Result<Looked, Failure> {
         let database = target.name();
-        // Not by the method, since the connection is lent at the same time.
-        let probe = match mode {
-            Prepare::Truncate => self.truncate.as_ref(),
-            _ => self.baseline.as_ref(),
-        };
-        let Some(probe) = probe else {
+        let Some(probe) = self.probes.of(mode) else {
             return Ok(Looked::Again);
         };
         let looked = probe.run(&mut self.conn, self.is_locked).await;
@@ -255,27 +252,9 @@ impl Keeper {
     }
 
     /// After a batch that stopped, which may hold locks on all tables.
-    async fn unlock_tables(&mut self) {
+    pub(super) async fn unlock_tables(&mut self) {
         // A connection that cannot do that is gone, and its locks with it.
         drop(self.conn.query_drop("UNLOCK TABLES").await);
-    }
-
-    /// Why the schema is not as at the start; asked only if any on the server was changed.
-    async fn drift(&mut self, target: &Target, changes: i64) -> Result<Option<String>, Failure> {
-        if self.changes == Some(changes) {
-            return Ok(None);
-        }
-        let database = target.name();
-        let schema = match Schema::read(&mut self.conn, database).await {
-            Ok(schema) => schema,
-            Err(error) if error::is_shape_changed(&error) => return Ok(Some(shape(&error))),
-            Err(error) => return Err(failure(error, |error| failed(database, error))),
-        };
-        if !schema.is_stamped || schema.fingerprint() != self.start.schema {
-            return Ok(Some("schema changed".to_owned()));
-        }
-        self.changes = Some(changes);
-        Ok(None)
     }
 
     async fn end_leftovers(
@@ -285,11 +264,9 @@ impl Keeper {
         mode: Prepare,
         patience: std::time::Duration,
     ) -> Result<()> {
-        let probe = match mode {
-            Prepare::Truncate => self.truncate.as_ref(),
-            _ => self.baseline.as_ref(),
+        let Some(probe) = self.probes.of(mode) else {
+            return Ok(());
         };
-        let Some(probe) = probe else { return Ok(()) };
         let suspects = Suspects {
             facts: &self.facts,
             watch: &probe.watch,
@@ -298,49 +275,6 @@ impl Keeper {
             spared: &database.shelf.each(Conn::id),
         };
         sessions::end(&mut self.conn, target, &suspects, patience).await
-    }
-
-    /// Runs a repair; notes in `large` which tables have more rows than it deletes.
-    async fn run(
-        &mut self,
-        batch: &Batch,
-        target: &Target,
-        large: &mut HashSet<usize>,
-    ) -> Result<Ran, Failure> {
-        let done = batch::run(&mut self.conn, &batch.statements.join(";\n")).await;
-        let outcomes = match done {
-            Ok(outcomes) => outcomes,
-            Err(stopped) if error::is_connection_lost(&stopped.error) => {
-                let lost = |error| failed(target.name(), error);
-                return Err(failure(stopped.error, lost));
-            }
-            Err(stopped) => {
-                let rolled_back = self.conn.query_drop("ROLLBACK").await;
-                rolled_back
-                    .map_err(|error| failure(error, |error| failed(target.name(), error)))?;
-                // Which of its changes came about nobody knows.
-                self.changes = None;
-                // Somebody came between probe and repair: looking again finds them.
-                if error::is_busy(&stopped.error) {
-                    return Ok(Ran::Held);
-                }
-                let reason = failed(target.name(), stopped.error).report().to_string();
-                return Ok(Ran::Rebuild(format!("the reset failed: {reason}")));
-            }
-        };
-        self.changes = self.changes.map(|changes| changes + batch.changes);
-        for (statement, table) in &batch.bounded {
-            if outcomes
-                .get(*statement)
-                .is_some_and(|o| o.affected >= TRUNCATE_FROM)
-            {
-                large.insert(*table);
-            }
-        }
-        Ok(match batch.has_side_effects || !large.is_empty() {
-            true => Ran::Again,
-            false => Ran::Clean,
-        })
     }
 
     /// Waits for the lock a bounded time.
@@ -353,8 +287,10 @@ impl Keeper {
     }
 
     /// Gives the lock back, if it is held.
-    pub(super) async fn unlock(&mut self, database: &str) {
+    pub(crate) async fn unlock(&mut self, database: &str) {
         self.is_noted = false;
+        self.begin();
+        self.let_go().await;
         if std::mem::take(&mut self.is_locked) {
             // A connection that is gone holds no lock.
             drop(lock::give_back(&mut self.conn, &lock::key("use", database)).await);
@@ -383,13 +319,6 @@ enum Looked {
     /// Others hold locks.
     Held,
     Again,
-    Rebuild(String),
-}
-
-enum Ran {
-    Clean,
-    Again,
-    Held,
     Rebuild(String),
 }
 

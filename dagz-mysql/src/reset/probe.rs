@@ -9,36 +9,43 @@ use mysql_async::Conn;
 
 use super::{
     baseline::{self, Start, Table},
-    lock,
+    changes, lock,
     sessions::Watch,
 };
 use crate::{
     Identity, Prepare,
     batch::{self, Outcome, Stopped, column, text},
     schema::STAMP_TABLE,
-    server::{Facts, Flavour},
+    server::Facts,
     sql,
 };
 
 /// Asks whose the database is.
 const STAMP: &str = "SELECT stamp FROM dagz_stamp WHERE id = 1";
 
-/// Counts the statements, of everybody, that may have changed a schema. Temporary tables are counted,
-/// too, by MySQL; what matters is that nothing is missing. `COM_…` is in no table of MySQL's.
-const CHANGES_MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
-    WHERE VARIABLE_NAME LIKE 'COM\\_ALTER\\_%' OR VARIABLE_NAME LIKE 'COM\\_CREATE\\_%' \
-       OR VARIABLE_NAME LIKE 'COM\\_DROP\\_%' OR VARIABLE_NAME = 'COM_RENAME_TABLE'";
-const CHANGES_MYSQL: &str = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Com\\_alter\\_%' \
-    OR Variable_name LIKE 'Com\\_create\\_%' OR Variable_name LIKE 'Com\\_drop\\_%' OR Variable_name = 'Com_rename_table'";
+/// The probes of one database, written when they are needed first.
+#[derive(Default)]
+pub(super) struct Probes {
+    pub(super) truncate: Option<Probe>,
+    pub(super) baseline: Option<Probe>,
+}
 
-/// What is counted there and changes no schema.
-const NO_CHANGES: [&str; 2] = ["temporary_table", "_user"];
+impl Probes {
+    pub(super) fn of(&self, mode: Prepare) -> Option<&Probe> {
+        match mode {
+            Prepare::Truncate => self.truncate.as_ref(),
+            _ => self.baseline.as_ref(),
+        }
+    }
+}
 
 /// The start state that a database is compared with, and the statements that compare.
 pub(super) struct Probe {
     pub(super) tables: Vec<ProbedTable>,
     pub(super) sequences: Vec<ProbedSequence>,
     pub(super) watch: Watch,
+    /// What tests have shown that something depends on.
+    pub(super) blind: Option<&'static str>,
     steps: Vec<(Step, String)>,
     lock: String,
 }
@@ -123,6 +130,7 @@ impl Probe {
         prepare: Prepare,
         identity: Identity,
         keep_tables: &[String],
+        blind: Option<&'static str>,
     ) -> Self {
         let tables = tables(start, prepare, identity, keep_tables);
         let sequences: Vec<_> = start
@@ -138,13 +146,9 @@ impl Probe {
             .collect();
         let names: Vec<_> = tables.iter().map(|table| table.quoted.clone()).collect();
         let watch = Watch::new(facts, database, &names);
-        let changes = match facts.flavour {
-            Flavour::MariaDb => CHANGES_MARIADB,
-            Flavour::MySql => CHANGES_MYSQL,
-        };
         let mut steps = vec![
             (Step::Stamp, STAMP.to_owned()),
-            (Step::Changes, changes.to_owned()),
+            (Step::Changes, changes::statement(facts.flavour).to_owned()),
         ];
         let (before, after) = match &watch {
             Watch::Ask(statement) => (statement.clone(), None),
@@ -201,6 +205,7 @@ impl Probe {
             tables,
             sequences,
             watch,
+            blind,
             steps,
             lock: lock::key("use", database),
         }
@@ -216,6 +221,22 @@ impl Probe {
         let lock = (Step::Lock, lock);
         let first = (!is_locked).then_some(&lock);
         let steps: Vec<_> = first.into_iter().chain(&self.steps).collect();
+        self.look(conn, &steps, is_locked).await
+    }
+
+    /// Looks while the session holds the locks of all tables, and goes on holding them. Changes of the schema are not counted.
+    pub(super) async fn run_inside(&self, conn: &mut Conn) -> Result<Findings, StoppedAt> {
+        let mut steps: Vec<_> = self.steps.iter().collect();
+        steps.retain(|(step, _)| !matches!(step, Step::Changes | Step::Watch | Step::Unlock));
+        self.look(conn, &steps, true).await
+    }
+
+    async fn look(
+        &self,
+        conn: &mut Conn,
+        steps: &[&(Step, String)],
+        is_locked: bool,
+    ) -> Result<Findings, StoppedAt> {
         let statements: Vec<_> = steps.iter().map(|(_, statement)| &**statement).collect();
         let (outcomes, error) = match batch::run(conn, &statements.join(";\n")).await {
             Ok(outcomes) => (outcomes, None),
@@ -242,21 +263,24 @@ impl Probe {
 
     fn note(&self, step: Step, outcome: &Outcome, findings: &mut Findings) {
         let rows = &outcome.rows;
+        let detection = match step {
+            Step::Changes => "changes",
+            Step::Filled => "rows",
+            Step::Seeds => "seeds",
+            Step::Sequences => "sequences",
+            Step::Counters => "counters",
+            Step::Lock | Step::Stamp | Step::Watch | Step::Unlock => "",
+        };
+        if self.blind == Some(detection) {
+            return;
+        }
         match step {
             Step::Lock => {
                 let taken: Option<u8> = rows.first().and_then(|row| column(row, 0));
                 findings.is_locked = taken == Some(1);
             }
             Step::Stamp => findings.stamp = rows.first().and_then(|row| text(row, 0)),
-            Step::Changes => {
-                let counts = rows.iter().filter_map(|row| {
-                    let name = text(row, 0)?.to_ascii_lowercase();
-                    let changes_none = NO_CHANGES.iter().any(|end| name.ends_with(end));
-                    let count: i64 = text(row, 1)?.parse().ok()?;
-                    (!changes_none).then_some(count)
-                });
-                findings.changes = counts.sum();
-            }
+            Step::Changes => findings.changes = changes::count(rows),
             Step::Watch => {
                 let holders: Option<u64> = rows.first().and_then(|row| column(row, 0));
                 findings.is_held = holders.is_some_and(|holders| holders > 0);

@@ -7,11 +7,21 @@
 
 use std::collections::HashSet;
 
+use dagz_core::{Target, driver::Failure};
+use mysql_async::prelude::Queryable as _;
+
 use super::{
     baseline::Start,
+    failed, failure,
+    keeper::Keeper,
     probe::{Findings, Probe, TableStart},
 };
-use crate::{server::Flavour, sql};
+use crate::{
+    batch::{self, Outcome, Stopped},
+    error,
+    server::Flavour,
+    sql,
+};
 
 /// From this many rows on, giving a table new files is faster than deleting its rows.
 pub(super) const TRUNCATE_FROM: u64 = 2_000;
@@ -121,4 +131,70 @@ pub(super) fn plan(
         batch.changes += 1;
     }
     Plan::Batch(batch)
+}
+
+/// What became of a repair.
+pub(super) enum Ran {
+    Clean,
+    Again,
+    Held,
+    Rebuild(String),
+}
+
+impl Keeper {
+    /// Runs a repair; notes in `large` which tables have more rows than it deletes.
+    pub(super) async fn run(
+        &mut self,
+        batch: &Batch,
+        target: &Target,
+        large: &mut HashSet<usize>,
+    ) -> Result<Ran, Failure> {
+        match batch::run(&mut self.conn, &batch.statements.join(";\n")).await {
+            Ok(outcomes) => Ok(self.repaired(batch, &outcomes, large)),
+            Err(stopped) => self.stopped(target, stopped).await,
+        }
+    }
+
+    /// What the `outcomes` of all statements of a repair mean.
+    pub(super) fn repaired(
+        &mut self,
+        batch: &Batch,
+        outcomes: &[Outcome],
+        large: &mut HashSet<usize>,
+    ) -> Ran {
+        self.changes = self.changes.map(|changes| changes + batch.changes);
+        for (statement, table) in &batch.bounded {
+            if outcomes
+                .get(*statement)
+                .is_some_and(|o| o.affected >= TRUNCATE_FROM)
+            {
+                large.insert(*table);
+            }
+        }
+        match batch.has_side_effects || !large.is_empty() {
+            true => Ran::Again,
+            false => Ran::Clean,
+        }
+    }
+
+    /// After a repair that stopped half-way.
+    pub(super) async fn stopped(
+        &mut self,
+        target: &Target,
+        stopped: Stopped,
+    ) -> Result<Ran, Failure> {
+        let lost = |error| failure(error, |error| failed(target.name(), error));
+        if error::is_connection_lost(&stopped.error) {
+            return Err(lost(stopped.error));
+        }
+        self.conn.query_drop("ROLLBACK").await.map_err(lost)?;
+        // Which of its changes came about nobody knows.
+        self.changes = None;
+        // Somebody came between probe and repair: looking again finds them.
+        if error::is_busy(&stopped.error) {
+            return Ok(Ran::Held);
+        }
+        let reason = failed(target.name(), stopped.error).report().to_string();
+        Ok(Ran::Rebuild(format!("the reset failed: {reason}")))
+    }
 }

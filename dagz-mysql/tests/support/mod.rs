@@ -4,7 +4,10 @@
 
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
-use std::env;
+use std::{
+    env,
+    time::{Duration, Instant},
+};
 
 use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Target};
 use dagz_mysql::{
@@ -14,6 +17,7 @@ use dagz_mysql::{
 };
 use dagz_testkit::site;
 pub(crate) use dagz_testkit::site::{base, run};
+use tokio::task::JoinHandle;
 
 /// The server to test against.
 pub(crate) fn url() -> String {
@@ -227,4 +231,31 @@ pub(crate) async fn rows(conn: &mut Conn, query: &str) -> Vec<String> {
             values.collect::<Vec<_>>().join(" ")
         })
         .collect()
+}
+
+/// The state of the first session that `is_wanted` by its number and what it does.
+pub(crate) async fn doing(
+    look: &mut Conn,
+    is_wanted: impl Fn(u64, &str) -> bool,
+) -> Option<String> {
+    let sessions: Vec<Row> = look
+        .query("SHOW PROCESSLIST")
+        .await
+        .expect("sessions are listed");
+    sessions.iter().find_map(|session| {
+        let text = |index| session.get::<Option<String>, _>(index).flatten();
+        let (id, statement) = (session.get(0)?, text(7).unwrap_or_default());
+        is_wanted(id, &statement).then(|| text(6).unwrap_or_default())
+    })
+}
+
+/// Waits until the statement that session `id` is `running` waits for somebody else, or is done.
+pub(crate) async fn until_it_waits<T>(look: &mut Conn, id: u64, running: &JoinHandle<T>) {
+    let started = Instant::now();
+    while !running.is_finished() && started.elapsed() < Duration::from_millis(300) {
+        let state = doing(look, |session, _| session == id).await;
+        if state.is_some_and(|state| state.starts_with("Waiting for")) {
+            return;
+        }
+    }
 }

@@ -1,0 +1,327 @@
+//! Looks what a test left when it ends, and not when the next one waits; and keeps it as it is until then.
+//!
+//! What a look costs grows with the tables, and asking the server whether any schema was changed costs more than all
+//! the rest of a prepare. [`Keeper::hold`] does both in the background, at a test's end, after it has locked all tables
+//! and closed the schema (`reset/fence.rs`). It goes on holding those locks, so that what it found is still true
+//! when the next test comes, whatever sessions live on after theirs. [`Keeper::proceed`] then asks only who waits,
+//! gives the locks back and repairs what was found, in one round trip:
+//!
+//! - **Rows and counters** change by statements that want a lock on the table, cascades and triggers included. Who
+//!   held one when the test ended is an open transaction, and nothing is held; who wants one later waits.
+//! - **The schema** changes by statements that want the lock which the fence waits for. One that began before is
+//!   counted by the server, and the count is read after the fence has closed.
+//! - **The stamp** is read under a lock on its table, which is given back right before the repair.
+//! - **Who waits** would go on in the next test. So where anybody does, or does anything in the database that the
+//!   server has not got to yet, nothing that was found is relied on: they get on, and it is looked again, which ends
+//!   and undoes what they do as ever.
+//!
+//! Others wait for such locks, too: people who look, another run that was given this worker. So they are held for a
+//! short time only ([`Config::hold`](crate::Config::hold)). A process that runs one test, as nextest's do, never gets there.
+
+use std::{
+    collections::HashSet,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use dagz_core::{Target, driver::Failure};
+use mysql_async::{Row, prelude::Queryable as _};
+
+use super::{
+    changes, failed, failure,
+    fence::Fence,
+    keeper::{Keeper, Outcome},
+    probe::{Findings, Probe},
+    repair::{self, Plan, Ran},
+    waiting::{self, Waiting},
+};
+use crate::{
+    Prepare, batch, error, provision,
+    schema::STAMP_TABLE,
+    server::{Flavour, Server},
+    sql,
+};
+
+/// How often it is looked whether the fence has closed, a millisecond apart.
+const CLOSING: usize = 20;
+
+/// How often this is tried, while schemas of others change.
+const ATTEMPTS: usize = 2;
+
+/// The test from which on this is done: its process runs more than one on a worker.
+const FIRST: u64 = 2;
+
+/// What a keeper holds between two tests, and what it needs for that.
+#[derive(Default)]
+pub(super) struct Hold {
+    held: Option<Held>,
+    fence: Option<Fence>,
+    /// How many tests have ended.
+    tests: u64,
+    /// The number of the time between two tests that this is.
+    idle: Option<u64>,
+    /// Whether the server tells enough, and has room; asked once.
+    is_possible: Option<bool>,
+}
+
+/// What was found, and where the start state is that it differs from.
+struct Held {
+    mode: Prepare,
+    findings: Findings,
+}
+
+/// What became of an attempt to hold.
+enum Attempt {
+    Held(Findings),
+    /// Schemas were changed; so often now since the server was started.
+    Changed(i64),
+    /// Somebody is in the way, or something does not work. The next prepare says what.
+    Failed,
+}
+
+impl Keeper {
+    /// Notes that a test has ended. Tells by which number the time is known until the next one, if it is worth while to
+    /// look and to [`hold`](Self::hold) in it.
+    pub(super) fn end(&mut self, mode: Prepare) -> Option<u64> {
+        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+        self.is_noted = false;
+        self.hold.tests += 1;
+        let is_worth_it = self.is_locked
+            && mode != Prepare::None
+            && self.hold.tests >= FIRST
+            && self.hold.is_possible != Some(false);
+        self.hold.idle = is_worth_it.then(|| NUMBERS.fetch_add(1, Ordering::Relaxed));
+        self.hold.idle
+    }
+
+    /// Notes that a test begins.
+    pub(super) fn begin(&mut self) {
+        self.hold.idle = None;
+    }
+
+    /// Whether no test began since the one that ended then.
+    pub(super) fn is_idle(&self, number: u64) -> bool {
+        self.hold.idle == Some(number)
+    }
+
+    /// Looks what the test of `target` left, and holds it for a next prepare of the same `mode`, if that can be done.
+    pub(super) async fn hold(&mut self, server: &Server, target: &Target, mode: Prepare) -> bool {
+        let is_possible = match self.hold.is_possible {
+            Some(is_possible) => is_possible,
+            None => self.can_hold(mode).await,
+        };
+        self.hold.is_possible = Some(is_possible);
+        if !is_possible {
+            return false;
+        }
+        // Where anything goes wrong it is ended, for a new one the next time.
+        let mut fence = match self.hold.fence.take() {
+            Some(fence) => fence,
+            None => {
+                let name = provision::session_name(target, "fence");
+                let fence = Fence::new(server, self.facts.flavour, &name).await;
+                let Ok(fence) = fence else { return false };
+                fence
+            }
+        };
+        let mut attempt = self.try_to_hold(&mut fence, target, mode).await;
+        for _ in 1..ATTEMPTS {
+            let Attempt::Changed(changes) = attempt else {
+                break;
+            };
+            self.unlock_tables().await;
+            // All that was counted has been done then.
+            if !fence.pass().await {
+                break;
+            }
+            if !matches!(self.drift(target, changes, Duration::ZERO).await, Ok(None)) {
+                break;
+            }
+            attempt = self.try_to_hold(&mut fence, target, mode).await;
+        }
+        let Attempt::Held(findings) = attempt else {
+            fence.end(&mut self.conn).await;
+            self.unlock_tables().await;
+            return false;
+        };
+        self.hold.fence = Some(fence);
+        self.hold.held = Some(Held { mode, findings });
+        true
+    }
+
+    /// Gives back what is held, to look again.
+    pub(super) async fn let_go(&mut self) {
+        if self.hold.held.take().is_some() {
+            self.unlock_tables().await;
+        }
+    }
+
+    /// Whether the server tells who waits, and can have all tables open at once.
+    async fn can_hold(&mut self, mode: Prepare) -> bool {
+        let Some(probe) = self.probes.of(mode) else {
+            return false;
+        };
+        if probe.tables.is_empty() {
+            return false;
+        }
+        let question = match self.facts.flavour {
+            Flavour::MariaDb => format!(
+                "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES \
+                 WHERE PRIVILEGE_TYPE = 'PROCESS' AND GRANTEE = {}",
+                sql::literal(&sql::account(&self.facts.account))
+            ),
+            // It keeps the tables of a session in one of these parts.
+            Flavour::MySql => format!(
+                "SELECT {} AND @@table_open_cache DIV @@table_open_cache_instances > {}",
+                self.facts.shows_locks,
+                probe.tables.len() + 10
+            ),
+        };
+        let answer = self.conn.query_first::<u64, _>(question).await;
+        answer.is_ok_and(|answer| answer > Some(0))
+    }
+
+    async fn try_to_hold(&mut self, fence: &mut Fence, target: &Target, mode: Prepare) -> Attempt {
+        let (flavour, database) = (self.facts.flavour, target.name());
+        let Some(probe) = self.probes.of(mode) else {
+            return Attempt::Failed;
+        };
+        let conn = &mut self.conn;
+        let early = match probe.blind == Some("tables") {
+            true => probe.run_inside(conn).await.ok(),
+            false => None,
+        };
+        if conn.query_drop(probe.locking(flavour)).await.is_err() {
+            return Attempt::Failed;
+        }
+        let is_blind = probe.blind == Some("schema");
+        if !is_blind && !fence.close(database).await {
+            return Attempt::Failed;
+        }
+        let found = match early {
+            Some(findings) => Ok(findings),
+            None => probe.run_inside(conn).await,
+        };
+        let Ok(findings) = found else {
+            return Attempt::Failed;
+        };
+        if findings.stamp.as_deref() != Some(&*self.stamp) {
+            return Attempt::Failed;
+        }
+        let sessions = waiting::statement(&self.facts, database);
+        let look = format!("{sessions};\n{}", changes::statement(flavour));
+        for _ in 0..CLOSING {
+            let Ok(outcomes) = batch::run(conn, &look).await else {
+                return Attempt::Failed;
+            };
+            let [sessions, counts] = &*outcomes else {
+                return Attempt::Failed;
+            };
+            let found = Waiting::read(&sessions.rows, flavour, conn.id(), fence, database);
+            if found.are_others {
+                return Attempt::Failed;
+            }
+            if found.is_closed || is_blind {
+                let changes = changes::count(&counts.rows);
+                return match self.changes == Some(changes) {
+                    true => Attempt::Held(findings),
+                    false => Attempt::Changed(changes),
+                };
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        Attempt::Failed
+    }
+
+    /// Goes on with what is held, if it is for the same `mode`: tells what became of it, or that there is to be
+    /// looked. Notes in `large` which tables have too many rows.
+    pub(super) async fn proceed(
+        &mut self,
+        target: &Target,
+        mode: Prepare,
+        patience: Duration,
+        large: &mut HashSet<usize>,
+    ) -> Result<Option<Outcome>, Failure> {
+        let (flavour, database) = (self.facts.flavour, target.name());
+        let (held, probe) = (self.hold.held.take(), self.probes.of(mode));
+        let (Some(held), Some(probe), Some(fence)) = (held, probe, &self.hold.fence) else {
+            return Ok(None);
+        };
+        if held.mode != mode {
+            self.unlock_tables().await;
+            return Ok(None);
+        }
+        let plan = match held.findings.is_clean() {
+            true => None,
+            false => match repair::plan(flavour, &self.start, probe, &held.findings, large) {
+                Plan::Batch(batch) => Some(batch),
+                Plan::Rebuild(reason) => {
+                    self.unlock_tables().await;
+                    return Ok(Some(Outcome::Rebuild(reason)));
+                }
+            },
+        };
+        let repairs = plan.iter().flat_map(|batch| batch.statements.clone());
+        let statements = [
+            waiting::statement(&self.facts, database),
+            "UNLOCK TABLES".to_owned(),
+        ];
+        let statements: Vec<_> = statements.into_iter().chain(repairs).collect();
+        let (own, blind) = (self.conn.id(), probe.blind);
+        let is_undisturbed = |sessions: &[Row]| {
+            let waiting = Waiting::read(sessions, flavour, own, fence, database);
+            (waiting.is_closed || blind == Some("schema"))
+                && (!waiting.are_others || blind == Some("waiting"))
+        };
+        match batch::run(&mut self.conn, &statements.join(";\n")).await {
+            Ok(outcomes) => {
+                let is_undisturbed = is_undisturbed(&outcomes[0].rows);
+                if !is_undisturbed {
+                    // Who waited gets on, and is to be done when it is looked.
+                    self.settle(database, patience).await?;
+                }
+                let ran = match &plan {
+                    Some(batch) => self.repaired(batch, &outcomes[2..], large),
+                    None => Ran::Clean,
+                };
+                let is_done = is_undisturbed && matches!(ran, Ran::Clean);
+                Ok(is_done.then_some(Outcome::Clean))
+            }
+            Err(stopped) if stopped.before.len() < 2 => {
+                self.unlock_tables().await;
+                let failed = |error| failed(database, error);
+                match error::is_connection_lost(&stopped.error) {
+                    true => Err(failure(stopped.error, failed)),
+                    false => Ok(None),
+                }
+            }
+            // What kept it from being repaired is seen by looking.
+            Err(stopped) => self.stopped(target, stopped).await.map(|_| None),
+        }
+    }
+}
+
+impl Probe {
+    /// The statement that takes the locks of all that is looked at, so that nobody else changes it.
+    fn locking(&self, flavour: Flavour) -> String {
+        let tables = self.tables.iter().map(|table| &table.quoted);
+        let sequences = self.sequences.iter().map(|sequence| &sequence.quoted);
+        // MySQL takes milliseconds for the stronger kind, and tells besides who reads. One of that kind must be among
+        // them, for which the schema's lock is shared; of the stamp others may want to know.
+        let kind = |index| match flavour {
+            Flavour::MySql if index > 0 => "READ",
+            _ => "WRITE",
+        };
+        if self.blind == Some("tables") {
+            return format!("LOCK TABLES {STAMP_TABLE} WRITE");
+        }
+        let mut statement = format!("LOCK TABLES {STAMP_TABLE} READ");
+        for (index, name) in tables.chain(sequences).enumerate() {
+            statement.extend([", ", name, " ", kind(index)]);
+        }
+        match flavour {
+            Flavour::MariaDb => statement + " NOWAIT",
+            Flavour::MySql => statement,
+        }
+    }
+}

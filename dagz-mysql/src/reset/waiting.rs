@@ -1,0 +1,119 @@
+//! Who waits for a lock in a database, or is doing anything there.
+//!
+//! `reset/hold.rs` asks whether anybody does before it relies on what it found earlier ([`Waiting`]), and
+//! `reset/changes.rs` waits for those who may be changing a schema before it compares that ([`is_busy`]).
+
+use mysql_async::Row;
+
+use super::fence::{Fence, MARK};
+use crate::{
+    batch::{column, text},
+    server::{Facts, Flavour},
+    sql,
+};
+
+/// The statement that tells who does anything, to a user who may know of everybody or only of its own sessions.
+pub(super) const SESSIONS: &str = "SHOW PROCESSLIST";
+
+/// The statement that tells who waits for a lock in `database`.
+pub(super) fn statement(facts: &Facts, database: &str) -> String {
+    match facts.flavour {
+        // The table of the same takes three times as long.
+        Flavour::MariaDb => SESSIONS.to_owned(),
+        // Tells who holds one, too.
+        Flavour::MySql => format!(
+            "SELECT OWNER_THREAD_ID, LOCK_STATUS FROM performance_schema.metadata_locks \
+             WHERE OBJECT_SCHEMA = {} AND OWNER_THREAD_ID <> PS_CURRENT_THREAD_ID()",
+            sql::literal(database)
+        ),
+    }
+}
+
+/// Who waits for a lock in a database.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Waiting {
+    /// Whether the fence does.
+    pub(super) is_closed: bool,
+    pub(super) are_others: bool,
+}
+
+impl Waiting {
+    /// Reads what the statement by [`statement`] tells session `own`, whose fence is `fence`.
+    pub(super) fn read(
+        rows: &[Row],
+        flavour: Flavour,
+        own: u32,
+        fence: &Fence,
+        database: &str,
+    ) -> Self {
+        let mut waiting = Self::default();
+        for row in rows {
+            match flavour {
+                Flavour::MySql if column(row, 0) == Some(fence.thread) => {
+                    waiting.is_closed |= text(row, 1).as_deref() == Some("PENDING");
+                }
+                Flavour::MySql => waiting.are_others = true,
+                Flavour::MariaDb => {
+                    let session = Session::of(row);
+                    if session.id == Some(fence.session) {
+                        waiting.is_closed |= session.waits();
+                    } else if session.id != Some(own) && !session.is_fence() {
+                        // Whoever is in another database may do something in this one, and where such a session
+                        // waits the server does not tell.
+                        waiting.are_others |= session.waits() || session.is_busy(database);
+                    }
+                }
+            }
+        }
+        waiting
+    }
+}
+
+/// Whether others than `own` do anything in `database`, and, where not, whether there are any of whom nobody knows;
+/// as [`SESSIONS`] tells.
+pub(super) fn is_busy(rows: &[Row], own: u32, database: &str) -> (bool, bool) {
+    let sessions = rows.iter().map(Session::of);
+    let others: Vec<_> = sessions
+        // Another run waits its turn by such a lock, and does nothing before it gets it.
+        .filter(|session| session.state != "User lock")
+        .filter(|session| session.id != Some(own) && !session.is_fence())
+        .collect();
+    (
+        others.iter().any(|session| session.is_busy(database)),
+        others.iter().any(Session::waits),
+    )
+}
+
+struct Session {
+    id: Option<u32>,
+    database: String,
+    command: String,
+    state: String,
+    statement: String,
+}
+
+impl Session {
+    fn of(row: &Row) -> Self {
+        let at = |index| text(row, index).unwrap_or_default();
+        Self {
+            id: column(row, 0),
+            database: at(3),
+            command: at(4),
+            state: at(6),
+            statement: at(7),
+        }
+    }
+
+    fn is_fence(&self) -> bool {
+        self.statement.starts_with(MARK)
+    }
+
+    fn waits(&self) -> bool {
+        self.state.starts_with("Waiting for ") && self.state.contains("lock")
+    }
+
+    fn is_busy(&self, database: &str) -> bool {
+        let is_here = self.database == database || self.statement.contains(database);
+        is_here && self.command != "Sleep"
+    }
+}

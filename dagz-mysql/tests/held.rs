@@ -1,0 +1,243 @@
+//! What a test left is found when it ends, and held as it is for the next one, whatever sessions live on.
+//!
+//! Each statement here comes when the look is over and the next prepare is not there yet. With the detection switched
+//! off that it needs (`Config::blind_to`), it reaches the next test.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use dagz_core::DbConfig as _;
+use dagz_mysql::{
+    Config,
+    mysql_async::{Conn, prelude::Queryable as _},
+};
+use support::{Site, at_site, connect, counters, doing, dump, execute, opts, rows, until_it_waits};
+
+const SCHEMA: &str = "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(9));
+    INSERT INTO item (name) VALUES ('seed'), ('too');
+    CREATE TABLE part (id INT AUTO_INCREMENT PRIMARY KEY, item INT, FOREIGN KEY (item) REFERENCES item (id) ON DELETE CASCADE);
+    CREATE TABLE note (value INT); INSERT INTO note VALUES (1);
+    CREATE VIEW names AS SELECT name FROM item; CREATE PROCEDURE clear() DELETE FROM item;
+    CREATE EVENT never ON SCHEDULE EVERY 1 YEAR DISABLE DO DELETE FROM item";
+
+/// Longer than a busy machine takes between two steps of a test, shorter than the fence waits.
+const HELD: Duration = Duration::from_millis(900);
+
+/// How long it is tried to do something while it is held, on a server where others change schemas all the time.
+const TRIED: Duration = Duration::from_secs(60);
+
+/// A statement in a database `{}`, and what is needed to keep the next test from it.
+const LATE: &[(&str, &[&str])] = &[
+    (
+        "INSERT INTO {}.part (item) VALUES (1)",
+        &["tables", "waiting"],
+    ),
+    (
+        "UPDATE {}.item SET name = 'late' WHERE id = 1",
+        &["tables", "waiting"],
+    ),
+    ("DELETE FROM {}.item", &["tables", "waiting"]),
+    ("CALL {}.clear()", &["waiting"]),
+    ("TRUNCATE {}.note", &["waiting"]),
+    ("ALTER TABLE {}.item ADD COLUMN late INT", &["waiting"]),
+    ("ALTER TABLE {}.part AUTO_INCREMENT = 70", &["waiting"]),
+    ("DROP TABLE {}.part", &["waiting"]),
+    ("CREATE TABLE {}.late (id INT)", &["schema", "waiting"]),
+    (
+        "CREATE VIEW {}.late AS SELECT 1 AS one",
+        &["schema", "waiting"],
+    ),
+    ("DROP VIEW {}.names", &["schema", "waiting"]),
+    (
+        "CREATE PROCEDURE {}.late() SELECT 1",
+        &["schema", "waiting"],
+    ),
+    ("DROP PROCEDURE {}.clear", &["schema", "waiting"]),
+    (
+        "CREATE FUNCTION {}.late() RETURNS INT DETERMINISTIC RETURN 1",
+        &["schema", "waiting"],
+    ),
+    ("DROP EVENT {}.never", &["schema", "waiting"]),
+    ("ALTER DATABASE {} COLLATE utf8mb4_danish_ci", &["waiting"]),
+];
+
+fn with_schema(config: Config) -> Config {
+    config.hold(HELD).migrate_with("1", |opts| async move {
+        connect(&opts).await.query_drop(SCHEMA).await
+    })
+}
+
+async fn state(site: &Site) -> Vec<String> {
+    let mut conn = site.connect().await;
+    let mut state = vec![dump(&mut conn).await];
+    state.extend(counters(&mut conn).await);
+    for query in [
+        "SHOW FULL TABLES",
+        "SELECT COLUMN_NAME FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = 'item' ORDER BY 1",
+        "SELECT ROUTINE_NAME FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA = DATABASE() ORDER BY 1",
+        "SELECT EVENT_NAME FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE()",
+        "SELECT DEFAULT_COLLATION_NAME FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = DATABASE()",
+    ] {
+        state.extend(rows(&mut conn, query).await);
+    }
+    state
+}
+
+/// Ends the present test, and tells whether what it left is held. It is not where somebody else on the server changes
+/// schemas all the time.
+async fn release(site: &Site, look: &mut Conn) -> bool {
+    site.driver.release(&site.target).await;
+    let fence = format!("CREATE DATABASE IF NOT EXISTS `{}`", site.target.name());
+    let started = Instant::now();
+    let mut seen = 0;
+    while started.elapsed() < HELD / 3 {
+        let state = doing(look, |_, statement| statement.contains(&fence)).await;
+        // Not one that is given back at once.
+        seen = match state.is_some_and(|state| state.starts_with("Waiting for schema")) {
+            true => seen + 1,
+            false => 0,
+        };
+        if seen == 5 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    false
+}
+
+/// The state after a prepare that a `statement` of a session in `database` has come before.
+async fn after(site: &Site, look: &mut Conn, database: &str, statement: &str) -> Vec<String> {
+    let statement = statement.replace("{}", &format!("`{}`", site.target.name()));
+    let mut late = connect(&opts(database)).await;
+    let id = u64::from(late.id());
+    release(site, look).await;
+    let running = tokio::spawn(async move { late.query_drop(statement).await });
+    until_it_waits(look, id, &running).await;
+    site.prepare().await;
+    // Done, or ended.
+    drop(running.await);
+    state(site).await
+}
+
+/// A site whose second test runs: from then on, what one leaves is held.
+async fn begin(site: &Site) -> Conn {
+    site.init().await;
+    site.next().await;
+    connect(&opts("")).await
+}
+
+#[test]
+fn what_a_test_left_is_undone_for_the_next() {
+    at_site("held", with_schema, async |site: &Site| {
+        let mut look = begin(site).await;
+        let start = state(site).await;
+        site.mark().await;
+        let mut held = 0;
+        for statements in [
+            "DO 0",
+            "INSERT INTO part (item) VALUES (1), (2)",
+            "DELETE FROM item WHERE id = 1",
+            "UPDATE item SET name = 'x'; INSERT INTO item (name) VALUES ('new')",
+            "BEGIN; INSERT INTO part (item) VALUES (1); ROLLBACK",
+            "TRUNCATE part",
+        ] {
+            let mut conn = site.connect().await;
+            for _ in 0..3 {
+                execute(&mut conn, statements).await;
+                held += u32::from(release(site, &mut look).await);
+                site.prepare().await;
+                assert_eq!(state(site).await, start, "{statements}");
+            }
+        }
+        assert!(held > 0, "nothing was ever held");
+        assert!(!site.is_anew().await, "in place");
+    });
+}
+
+#[test]
+fn what_comes_before_the_next_test_does_not_reach_it() {
+    at_site("late", with_schema, async |site: &Site| {
+        let mut look = begin(site).await;
+        let start = state(site).await;
+        for (statement, _) in LATE {
+            for database in [site.target.name(), ""] {
+                let found = after(site, &mut look, database, statement).await;
+                assert_eq!(found, start, "{statement}, in `{database}`");
+            }
+        }
+    });
+}
+
+#[test]
+fn each_lock_and_look_is_needed() {
+    for detection in ["tables", "schema", "waiting"] {
+        at_site(
+            &format!("late_{detection}"),
+            |config| with_schema(config).blind_to(detection),
+            async |site: &Site| {
+                for (statement, needs) in LATE {
+                    if !needs.contains(&detection) {
+                        continue;
+                    }
+                    // What an earlier case left is not undone.
+                    let mut look = connect(&opts("")).await;
+                    let drop = format!("DROP DATABASE IF EXISTS `{}`", site.target.name());
+                    execute(&mut look, &drop).await;
+                    let mut look = begin(site).await;
+                    let start = state(site).await;
+                    let database = site.target.name();
+                    // It must be held when the statement comes, and still when the next test does.
+                    let started = Instant::now();
+                    while after(site, &mut look, database, statement).await == start {
+                        site.next().await;
+                        let tried = started.elapsed();
+                        assert!(tried < TRIED, "{statement}: nobody needs `{detection}`");
+                    }
+                    site.driver.release(&site.target).await;
+                }
+            },
+        );
+    }
+}
+
+#[test]
+fn others_get_on_when_no_test_comes() {
+    at_site(
+        "unheld",
+        |config| with_schema(config).hold(Duration::from_millis(100)),
+        async |site: &Site| {
+            let mut look = begin(site).await;
+            let mut other = site.connect().await;
+            release(site, &mut look).await;
+            let started = Instant::now();
+            execute(
+                &mut other,
+                "INSERT INTO part (item) VALUES (1); CREATE TABLE late (id INT)",
+            )
+            .await;
+            let waited = started.elapsed();
+            assert!(waited < Duration::from_secs(1), "{waited:?}");
+            site.prepare().await;
+            let tables = rows(&mut site.connect().await, "SHOW TABLES LIKE 'late'").await;
+            assert_eq!(tables, [""; 0]);
+        },
+    );
+}
+
+#[test]
+fn a_change_that_is_under_way_is_waited_for() {
+    at_site("under_way", with_schema, async |site: &Site| {
+        site.init().await;
+        let mut late = site.connect().await;
+        let running = tokio::spawn(async move {
+            let slow = "CREATE TABLE late AS SELECT SLEEP(0.15) AS slept";
+            late.query_drop(slow).await
+        });
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        site.next().await;
+        drop(running.await);
+        let tables = rows(&mut site.connect().await, "SHOW TABLES LIKE 'late'").await;
+        assert_eq!(tables, [""; 0]);
+    });
+}
