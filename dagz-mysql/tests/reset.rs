@@ -206,6 +206,29 @@ fn triggers_do_not_spoil_a_reset() {
 }
 
 #[test]
+fn a_counter_that_did_not_move_outlives_a_truncation() {
+    const SCHEMA: &str =
+        "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY) AUTO_INCREMENT = 1000;
+        CREATE TABLE audit (id INT);
+        CREATE TRIGGER note AFTER DELETE ON item FOR EACH ROW INSERT INTO audit VALUES (OLD.id)";
+    at_site(
+        "unmoved",
+        |config| {
+            config.migrate_with("1", |opts| async move {
+                connect(&opts).await.query_drop(SCHEMA).await
+            })
+        },
+        async |site: &Site| {
+            site.init().await;
+            let mut conn = site.connect().await;
+            execute(&mut conn, "INSERT INTO item VALUES (5)").await;
+            site.next().await;
+            assert_eq!(counters(&mut conn).await, ["item 1000"]);
+        },
+    );
+}
+
+#[test]
 fn a_trigger_that_forbids_the_reset_costs_a_new_copy() {
     const FORBIDDING: &str = "CREATE TABLE item (id INT PRIMARY KEY, name VARCHAR(9)); INSERT INTO item VALUES (1, 'seed');
         CREATE TRIGGER never BEFORE INSERT ON item FOR EACH ROW SET NEW.name = 'changed'";

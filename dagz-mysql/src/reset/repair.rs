@@ -68,8 +68,10 @@ pub(super) fn plan(
             && set_back.contains(index);
         if table.has_delete_trigger || large.contains(index) || sets_counter_back {
             truncated.push(*index);
-            if table.counter == Some(1) && is_empty {
-                set_back.retain(|other| other != index);
+            // It sets the counter to 1, also one that stood where it should.
+            set_back.retain(|other| other != index);
+            if table.counter.is_some() && !(table.counter == Some(1) && is_empty) {
+                set_back.push(*index);
             }
         } else {
             deleted.push(*index);
