@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn a_slow_way_is_seldom_and_spread() {
         let costs = [1, 1_000, 3_000, 10_000].map(Duration::from_millis);
-        let order = order(&costs, Duration::from_secs(1));
+        let order = order(&costs, Duration::from_secs(4));
         let of = |way: usize| -> Vec<usize> {
             (0..order.len())
                 .filter(|turn| order[*turn] == way)
