@@ -23,6 +23,9 @@ const FLOORS: usize = 5;
 /// Without the log of writes, where it cannot be.
 const WITHOUT_LOG: &str = "dagz, without the log";
 
+/// The next test comes before dagz has found out what the last one left.
+const AT_ONCE: &str = "dagz, at once";
+
 /// The database of the ways by hand.
 fn by_hand() -> String {
     own("dagz_bench_by_hand")
@@ -145,7 +148,7 @@ impl Postgres {
     /// processor is slow to come back, which is not what is measured.
     async fn release(&self, driver: &Driver, target: &Target) -> Result<()> {
         driver.release(target).await;
-        for _ in 0..10 + self.size / 8 {
+        for _ in 0..10 + self.size / 2 {
             self.elsewhere.simple_query("SELECT 1").await?;
         }
         Ok(())
@@ -206,6 +209,7 @@ impl Site for Postgres {
     fn ways(&self) -> Vec<Way> {
         let dirty = [Dirt::Three, Dirt::All];
         let mut all = ways("dagz", &Dirt::ANY);
+        all.extend(ways(AT_ONCE, &[Dirt::None, Dirt::Three]));
         all.extend(ways("dagz, new process", &dirty[..1]));
         all.extend(ways(WITHOUT_LOG, &Dirt::ANY[..2]));
         all.extend(ways("count-truncate", &Dirt::ANY));
@@ -227,6 +231,15 @@ impl Site for Postgres {
     async fn time(&mut self, way: Way) -> Result<Duration> {
         let writes = writes(way.dirt.tables(self.size));
         match way.strategy {
+            AT_ONCE => {
+                self.test.batch_execute(&writes).await?;
+                self.driver.release(&self.target).await;
+                let started = Instant::now();
+                self.driver.prepare(&self.target).await?;
+                let time = started.elapsed();
+                self.driver.release(&self.target).await;
+                return Ok(time);
+            }
             "dagz" | "dagz, new process" => {
                 self.test.batch_execute(&writes).await?;
                 self.release(&self.driver, &self.target).await?;
@@ -304,7 +317,7 @@ impl Site for Postgres {
 
     async fn check(&mut self, way: Way) -> Result<()> {
         let client = match way.strategy {
-            "dagz" | "dagz, new process" => &self.look,
+            "dagz" | AT_ONCE | "dagz, new process" => &self.look,
             WITHOUT_LOG => &self.plain.test,
             _ => &self.by_hand,
         };
