@@ -80,7 +80,7 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Settings`] when a value cannot be read; the same error at every call.
+    /// [`ErrorKind::Settings`](crate::ErrorKind::Settings) when a value cannot be read; the same error at every call.
     pub fn current() -> Result<&'static Self> {
         current()
             .get_or_init(|| {
