@@ -23,6 +23,9 @@ use crate::{
 /// Where a keyspace's replication is said nowhere.
 const REPLICATION: &str = "{'class': 'SimpleStrategy', 'replication_factor': 1}";
 
+/// How often a keyspace is created that is gone before it has its stamp.
+const CREATIONS: usize = 3;
+
 pub(super) async fn make(
     driver: &Driver,
     target: &Target,
@@ -49,13 +52,20 @@ pub(super) async fn make(
         "CREATE KEYSPACE IF NOT EXISTS {} WITH {options}",
         cql::identifier(name)
     );
-    ask_slowly(&session, create, &profile)
-        .await
-        .map_err(failed("creating keyspace"))?;
     let stamp = Stamp::new(target, Role::Worker, print, ()).complete();
-    create_stamp(&session, name, &stamp, &profile)
-        .await
-        .map_err(failed("stamping keyspace"))?;
+    for left in (0..CREATIONS).rev() {
+        ask_slowly(&session, &*create, &profile)
+            .await
+            .map_err(failed("creating keyspace"))?;
+        match create_stamp(&session, name, &stamp, &profile).await {
+            // A run that was killed had asked to drop it, and the server got to that only now.
+            Err(error) if error.is_missing() && left > 0 => {}
+            stamped => {
+                stamped.map_err(failed("stamping keyspace"))?;
+                break;
+            }
+        }
+    }
 
     if let Some(model) = model.filter(|_| is_copied(config)) {
         for statement in model.statements_for(name) {
