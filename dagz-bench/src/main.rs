@@ -19,7 +19,7 @@ use anyhow::{Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use dagz_core::{Scope, Settings};
 
-use crate::{reset::Backend, row::Row};
+use crate::{reset::Backend, row::Row, schedule::Extent};
 
 /// Measures what dagz costs.
 #[derive(Parser, Debug)]
@@ -61,6 +61,9 @@ struct Reset {
     /// How many tables, keys or queues there are.
     #[arg(long = "size", default_values_t = [10, 50, 200, 1_000])]
     sizes: Vec<usize>,
+    /// Only these ways, without any other beside them.
+    #[arg(long = "strategy")]
+    strategies: Vec<String>,
     /// How long to measure each server with each size, about.
     #[arg(long, default_value_t = 4.0)]
     seconds: f64,
@@ -97,8 +100,11 @@ fn run(group: Group) -> Result<()> {
             let mut failed = Vec::new();
             for backend in backends {
                 for size in &reset.sizes {
-                    let budget = Duration::from_secs_f64(reset.seconds);
-                    match reset::run(*backend, *size, budget) {
+                    let extent = Extent {
+                        budget: Duration::from_secs_f64(reset.seconds),
+                        only: reset.strategies.clone(),
+                    };
+                    match reset::run(*backend, *size, extent) {
                         Ok(rows) => rows.iter().try_for_each(Row::tell)?,
                         // The figures of others are no worse for it.
                         Err(error) => {

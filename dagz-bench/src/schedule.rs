@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use async_trait::async_trait;
 
 use crate::row::Row;
@@ -80,6 +80,15 @@ pub(crate) fn ways(strategy: &'static str, dirts: &[Dirt]) -> Vec<Way> {
     .collect()
 }
 
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub(crate) struct Extent {
+    /// For how long, about.
+    pub(crate) budget: Duration,
+    /// Only these ways; all if there are none.
+    pub(crate) only: Vec<String>,
+}
+
 /// A server of one kind with databases of one size.
 #[async_trait]
 pub(crate) trait Site: Send {
@@ -96,7 +105,7 @@ pub(crate) trait Site: Send {
     async fn check(&mut self, way: Way) -> Result<()>;
 }
 
-/// Measures all ways of `site` in about `budget`; `tables` is its size.
+/// Measures the ways of `site`, as far as `extent` says; `tables` is its size.
 ///
 /// # Errors
 /// What a way failed with. Also where it left something behind: what does not clean has no figure.
@@ -104,9 +113,17 @@ pub(crate) async fn measure(
     site: &mut dyn Site,
     (group, backend): (&'static str, &str),
     tables: usize,
-    budget: Duration,
+    extent: &Extent,
 ) -> Result<Vec<Row>> {
-    let ways = site.ways();
+    let mut ways = site.ways();
+    if !extent.only.is_empty() {
+        ways.retain(|way| extent.only.iter().any(|name| name == way.strategy));
+    }
+    ensure!(
+        !ways.is_empty(),
+        "{backend} has none of the ways {:?}",
+        extent.only
+    );
     let mut costs = Vec::new();
     let mut times = vec![Vec::new(); ways.len()];
     for (way, times) in ways.iter().zip(&mut times) {
@@ -126,7 +143,7 @@ pub(crate) async fn measure(
         costs.push(cost);
     }
     let mut floors = Vec::new();
-    let mut turns = order(&costs, budget);
+    let mut turns = order(&costs, extent.budget);
     // What is dear without being slow itself has no measurement yet.
     let has_none = |way: &usize| times[*way].is_empty() && !turns.contains(way);
     let missing: Vec<_> = (0..ways.len()).filter(has_none).collect();
@@ -237,12 +254,19 @@ mod tests {
 
     #[tokio::test]
     async fn what_does_not_clean_has_no_figure() {
-        let budget = Duration::from_millis(1);
-        let outcome = measure(&mut Unclean, ("reset", "x"), 10, budget).await;
+        let mut extent = Extent {
+            budget: Duration::from_millis(1),
+            only: Vec::new(),
+        };
+        let outcome = measure(&mut Unclean, ("reset", "x"), 10, &extent).await;
         let error = outcome.unwrap_err();
         assert_eq!(
             format!("{error:#}"),
             "`wishing` of x with 3 of 10 dirty left something behind, so it has no figure: `t6` has 5 rows"
         );
+        extent.only = vec!["hoping".to_owned()];
+        let outcome = measure(&mut Unclean, ("reset", "x"), 10, &extent).await;
+        let error = outcome.unwrap_err().to_string();
+        assert_eq!(error, "x has none of the ways [\"hoping\"]");
     }
 }

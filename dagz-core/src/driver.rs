@@ -13,6 +13,7 @@
 //! | [`Stamped`] | what the driver's `databases` lists |
 //! | [`Failure`] | whether a reset is worth another connection |
 //! | [`Shelf`] | connections that are kept from test to test |
+//! | [`Lull`] | when to look what a test left, so that the next one need not |
 //! | [`Checkup`] | what the driver's `doctor` finds out |
 //! | [`command_line`] | what a person types to look into a database |
 
@@ -23,6 +24,7 @@ mod configured;
 mod failure;
 mod hook;
 mod known;
+mod lull;
 mod shelf;
 mod stamp;
 pub mod template;
@@ -35,6 +37,7 @@ pub use self::{
     failure::Failure,
     hook::{BoxError, Hook, Migrate, Migrations, PrepareWith},
     known::{Known, Server},
+    lull::Lull,
     shelf::Shelf,
     stamp::{Owner, Role, Stamp, birth_number},
 };

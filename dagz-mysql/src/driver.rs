@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use dagz_core::{
     DbConfig, Endpoint, Options, Result, Target, async_trait,
-    driver::{self, Configured, Known, PrepareWith, Shelf},
+    driver::{self, Configured, Known, Lull, PrepareWith, Shelf},
 };
 use mysql_async::Opts;
 
@@ -67,6 +67,7 @@ pub(crate) struct Database {
     pub(crate) server: Arc<Server>,
     pub(crate) keeper: Arc<tokio::sync::Mutex<Option<Keeper>>>,
     pub(crate) shelf: Arc<Shelf<mysql_async::Conn>>,
+    pub(crate) lull: Lull,
 }
 
 impl Driver {
@@ -101,6 +102,7 @@ impl Driver {
         let server = self.server(target.endpoint())?;
         Ok(self.shared.known.database(target, || Database {
             shelf: Arc::default(),
+            lull: Lull::default(),
             server,
             keeper: Arc::default(),
         }))

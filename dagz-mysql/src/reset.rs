@@ -27,7 +27,7 @@ use std::{
 
 use dagz_core::{
     Error, ErrorKind, Result, Target,
-    driver::{Failure, PrepareWith},
+    driver::{Failure, Lull, PrepareWith},
     event::Event,
     runtime,
 };
@@ -40,9 +40,6 @@ use crate::{
     driver::{Database, configured},
     error, provision,
 };
-
-/// Whoever comes so soon after a test has ended is as well off looking itself.
-const AT_ONCE: Duration = Duration::from_millis(1);
 
 /// Empties every table of `target`'s database, except the kept ones, and sets every counter to its
 /// start; for use in [`Config::prepare_with`](crate::Config::prepare_with).
@@ -84,6 +81,7 @@ impl Driver {
 /// [`Prepare::None`] the stamp is checked and the lock taken: two runs must not share a database.
 pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> Result<()> {
     let database = driver.database(target)?;
+    database.lull.end();
     let mut slot = Arc::clone(&database.keeper).lock_owned().await;
     let (mut lost, mut rebuilt) = (false, false);
     loop {
@@ -182,25 +180,29 @@ pub(crate) async fn release(driver: &Driver, database: Arc<Database>, target: &T
         _ => Prepare::None,
     };
     let mut slot = Arc::clone(&database.keeper).lock_owned().await;
+    let lull = database.lull.begin();
     let target = target.clone();
     runtime::spawn(async move {
         let Some(keeper) = slot.as_mut() else { return };
-        let Some(number) = keeper.end(mode) else {
+        let can_hold = keeper.end(mode);
+        let Some(number) = lull.filter(|_| can_hold) else {
             return keeper.unlock(target.name()).await;
         };
         drop(slot);
-        tokio::time::sleep(AT_ONCE).await;
+        tokio::time::sleep(Lull::AT_ONCE).await;
         let mut slot = database.keeper.lock().await;
-        let Some(keeper) = slot.as_mut().filter(|keeper| keeper.is_idle(number)) else {
+        let lasts = database.lull.lasts(number);
+        let Some(keeper) = slot.as_mut().filter(|_| lasts) else {
             return;
         };
-        if !keeper.hold(&database.server, &target, mode).await {
+        if !database.lull.is_long() || !keeper.hold(&database.server, &target, mode, number).await {
             return keeper.unlock(target.name()).await;
         }
         drop(slot);
+        database.lull.looked(number);
         tokio::time::sleep(held).await;
         let mut slot = database.keeper.lock().await;
-        if let Some(keeper) = slot.as_mut().filter(|keeper| keeper.is_idle(number)) {
+        if let Some(keeper) = slot.as_mut().filter(|keeper| keeper.holds(number)) {
             keeper.unlock(target.name()).await;
         }
     });

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use dagz_core::{
     DbConfig, Endpoint, Options, Result, Target, async_trait,
-    driver::{self, Configured, Known, PrepareWith, Shelf},
+    driver::{self, Configured, Known, Lull, PrepareWith, Shelf},
 };
 
 use crate::{
@@ -69,6 +69,7 @@ pub(crate) struct Database {
     pub(crate) server: Arc<Server>,
     pub(crate) keeper: tokio::sync::Mutex<Option<Keeper>>,
     pub(crate) shelf: Arc<Shelf<Kept>>,
+    pub(crate) lull: Lull,
     /// Sessions that did not become clean after a test, and may go on with what it asked of them.
     unclean: Mutex<Vec<i32>>,
 }
@@ -120,6 +121,7 @@ impl Driver {
         let server = self.server(target.endpoint())?;
         Ok(self.shared.known.database(target, || Database {
             shelf: Arc::default(),
+            lull: Lull::default(),
             server,
             keeper: tokio::sync::Mutex::default(),
             unclean: Mutex::default(),

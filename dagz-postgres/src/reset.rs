@@ -28,7 +28,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dagz_core::{Error, ErrorKind, Result, Target, Worker, driver::Failure, event::Event, runtime};
+use dagz_core::{
+    Error, ErrorKind, Result, Target, Worker,
+    driver::{Failure, Lull},
+    event::Event,
+    runtime,
+};
 use tokio_postgres::{Client, error::SqlState};
 
 use self::keeper::{Opened, Outcome};
@@ -88,6 +93,7 @@ impl Driver {
 /// [`Prepare::None`] the stamp is checked and the lock taken: two runs must not share a database.
 pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> Result<()> {
     let database = driver.database(target)?;
+    database.lull.end();
     let mut slot = database.keeper.lock().await;
     let (mut lost, mut rebuilt) = (false, 0);
     loop {
@@ -179,12 +185,17 @@ pub(crate) async fn release(database: Arc<Database>) {
     if let Some(keeper) = database.keeper.lock().await.as_mut() {
         keeper.unlock();
     }
+    let Some(number) = database.lull.begin() else {
+        return;
+    };
     runtime::spawn(async move {
         let look_ahead = async || match database.keeper.lock().await.as_mut() {
-            Some(keeper) => keeper.look_ahead().await,
-            None => false,
+            Some(keeper) if database.lull.lasts(number) => keeper.look_ahead().await,
+            _ => false,
         };
-        if look_ahead().await {
+        tokio::time::sleep(Lull::AT_ONCE).await;
+        let is_unsettled = look_ahead().await;
+        if is_unsettled {
             tokio::time::sleep(CLOSING).await;
             look_ahead().await;
         }

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     names,
     row::Row,
-    schedule::{Dirt, Site, Way, ways},
+    schedule::{Dirt, Extent, Site, Way, ways},
 };
 
 const BASE: &str = "dagz_bench";
@@ -52,7 +52,7 @@ fn pause(queues: usize) -> Duration {
 }
 
 /// Measures with `size` queues.
-pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
+pub(super) fn run(size: usize, extent: Extent) -> Result<Vec<Row>> {
     let uri: AMQPUri = match variable("DAGZ_TEST_AMQP_URL")?.parse() {
         Ok(uri) => uri,
         Err(error) => bail!("`DAGZ_TEST_AMQP_URL` cannot be read: {error}"),
@@ -76,7 +76,7 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
             make(&mut management, vhost, &topology(&queues)).await?;
         }
         let mut site = Rabbit::new(&uri, config, target, management, queues).await?;
-        let rows = super::measure(&mut site, &backend, size, budget).await;
+        let rows = super::measure(&mut site, &backend, size, &extent).await;
         site.remove().await?;
         rows
     })?

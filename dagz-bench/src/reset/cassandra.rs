@@ -19,7 +19,7 @@ use super::variable;
 use crate::{
     names,
     row::Row,
-    schedule::{Dirt, Site, Way, ways},
+    schedule::{Dirt, Extent, Site, Way, ways},
 };
 
 const BY_HAND: &str = "dagz_bench_by_hand";
@@ -31,7 +31,7 @@ const AT_ONCE: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Measures with `size` tables.
-pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
+pub(super) fn run(size: usize, extent: Extent) -> Result<Vec<Row>> {
     let url = variable("DAGZ_TEST_CASSANDRA_URL")?;
     let base = format!("dagz_bench_{size}");
     let (_, at) = url.split_once('@').context("the URL names no server")?;
@@ -42,7 +42,7 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
     runtime::wait(async move {
         let mut site = Cassandra::new(&url, config, target, size).await?;
         let backend = site.version().await?;
-        let rows = super::measure(&mut site, &backend, size, budget).await;
+        let rows = super::measure(&mut site, &backend, size, &extent).await;
         site.remove().await?;
         rows
     })?

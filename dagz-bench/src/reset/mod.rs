@@ -11,12 +11,14 @@ mod mysql;
 mod postgres;
 mod redis;
 
-use std::time::Duration;
-
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use crate::{row::Row, say, schedule};
+use crate::{
+    row::Row,
+    say,
+    schedule::{self, Extent},
+};
 
 /// A kind of server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -52,7 +54,7 @@ impl Backend {
 ///
 /// # Errors
 /// What a server says, or what a way did not clean.
-pub(crate) fn run(backend: Backend, size: usize, budget: Duration) -> Result<Vec<Row>> {
+pub(crate) fn run(backend: Backend, size: usize, extent: Extent) -> Result<Vec<Row>> {
     let largest = backend.largest();
     if size > largest {
         say::progress(&format!(
@@ -62,11 +64,11 @@ pub(crate) fn run(backend: Backend, size: usize, budget: Duration) -> Result<Vec
     }
     say::progress(&format!("reset: {backend:?}, {size} tables"));
     match backend {
-        Backend::Postgres => postgres::run(size, budget),
-        Backend::Mariadb => mysql::run(size, budget),
-        Backend::Redis => redis::run(size, budget),
-        Backend::Rabbitmq => amqp::run(size, budget),
-        Backend::Cassandra => cassandra::run(size, budget),
+        Backend::Postgres => postgres::run(size, extent),
+        Backend::Mariadb => mysql::run(size, extent),
+        Backend::Redis => redis::run(size, extent),
+        Backend::Rabbitmq => amqp::run(size, extent),
+        Backend::Cassandra => cassandra::run(size, extent),
     }
 }
 
@@ -75,9 +77,9 @@ async fn measure(
     site: &mut dyn schedule::Site,
     backend: &str,
     size: usize,
-    budget: Duration,
+    extent: &Extent,
 ) -> Result<Vec<Row>> {
-    schedule::measure(site, ("reset", backend), size, budget).await
+    schedule::measure(site, ("reset", backend), size, extent).await
 }
 
 /// The variable that says where a server is.

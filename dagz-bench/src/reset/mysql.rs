@@ -18,7 +18,7 @@ use super::variable;
 use crate::{
     names,
     row::Row,
-    schedule::{Dirt, Site, Way, ways},
+    schedule::{Dirt, Extent, Site, Way, ways},
 };
 
 const FLOORS: usize = 5;
@@ -28,11 +28,14 @@ const KEPT: &str = "dagz, counters kept";
 /// The next test comes before dagz has looked what the last one left.
 const AT_ONCE: &str = "dagz, counters kept, at once";
 
+/// A test that comes so late does not come at once, however long that look takes.
+const LATE: Duration = Duration::from_millis(20);
+
 /// How long dagz may take for that look.
 const LOOKING: Duration = Duration::from_secs(1);
 
 /// Measures on a server of `size` tables.
-pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
+pub(super) fn run(size: usize, extent: Extent) -> Result<Vec<Row>> {
     let opts = Opts::from_url(&variable("DAGZ_TEST_MYSQL_URL")?)?;
     let opts = OptsBuilder::from_opts(opts).prefer_socket(false);
     let target_of = |base: &str| {
@@ -42,12 +45,14 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
             name::rewrite(worker, base, 64)
         })
     };
-    let restore = target_of(&format!("dagz_bench_{size}"))?;
-    let keep = target_of(&format!("dagz_bench_{size}_keep"))?;
+    let targets = ["", "_keep", "_at_once"]
+        .into_iter()
+        .map(|which| target_of(&format!("dagz_bench_{size}{which}")))
+        .collect::<Result<Vec<_>>>()?;
     runtime::wait(async move {
-        let mut site = Mysql::new(opts, [restore, keep], size).await?;
+        let mut site = Mysql::new(opts, targets, size).await?;
         let backend = site.version().await?;
-        let rows = super::measure(&mut site, &backend, size, budget).await;
+        let rows = super::measure(&mut site, &backend, size, &extent).await;
         site.remove().await?;
         rows
     })?
@@ -70,8 +75,9 @@ fn schema(tables: usize) -> String {
 }
 
 struct Mysql {
-    /// With counters set back, which is the default, and with counters kept.
-    dagz: [Worker; 2],
+    /// With counters set back, which is the default; with counters kept; and the same, for tests that come at once, on
+    /// which dagz sets itself.
+    dagz: Vec<Worker>,
     opts: OptsBuilder,
     size: usize,
     floors: Vec<(Conn, Statement)>,
@@ -86,6 +92,7 @@ struct Worker {
     /// A test's own connection.
     test: Conn,
     look: Conn,
+    released: Instant,
 }
 
 impl Worker {
@@ -103,19 +110,32 @@ impl Worker {
             look: connect(opts, target.name()).await?,
             driver,
             target,
+            released: Instant::now(),
         })
     }
-}
 
-impl Worker {
+    async fn release(&mut self) {
+        self.driver.release(&self.target).await;
+        self.released = Instant::now();
+    }
+
+    /// Comes so late that dagz expects the next test to do so as well.
+    async fn come_late(&self, elsewhere: &mut Conn) -> Result<()> {
+        while self.released.elapsed() < LATE {
+            elsewhere.query_drop("SELECT 1").await?;
+        }
+        Ok(())
+    }
+
     /// Waits until dagz has looked what the test left, as it does behind the back of one that comes a little later:
-    /// the session waits by which it keeps others from the schema, and no other does anything in this database.
-    async fn wait_until_it_is_held(&mut self) -> Result<()> {
+    /// the session waits by which it keeps others from the schema, and no other does anything in this database. Asked
+    /// `elsewhere`, since dagz does not rely on what it saw while anybody does anything here.
+    async fn wait_until_it_is_held(&self, elsewhere: &mut Conn) -> Result<()> {
         let fence = format!("CREATE DATABASE IF NOT EXISTS `{}`", self.target.name());
         let started = Instant::now();
         let mut seen = 0;
         while started.elapsed() < LOOKING && seen < 3 {
-            let sessions: Vec<Session> = self.look.query("SHOW PROCESSLIST").await?;
+            let sessions: Vec<Session> = elsewhere.query("SHOW PROCESSLIST").await?;
             let (mut is_closed, mut is_looking) = (false, false);
             for session in &sessions {
                 let at = |index| {
@@ -123,9 +143,7 @@ impl Worker {
                     text.unwrap_or_default()
                 };
                 is_closed |= at(7).contains(&fence) && at(6).starts_with("Waiting for schema");
-                is_looking |= at(3) == self.target.name()
-                    && at(4) != "Sleep"
-                    && session.get(0) != Some(self.look.id());
+                is_looking |= at(3) == self.target.name() && at(4) != "Sleep";
             }
             seen = if is_closed && !is_looking {
                 seen + 1
@@ -149,12 +167,12 @@ async fn make(elsewhere: &mut Conn) -> Result<()> {
 }
 
 impl Mysql {
-    async fn new(opts: OptsBuilder, targets: [Target; 2], size: usize) -> Result<Self> {
-        let [restore, keep] = targets;
-        let dagz = [
-            Worker::new(&opts, restore, size, Identity::Restore).await?,
-            Worker::new(&opts, keep, size, Identity::Keep).await?,
-        ];
+    async fn new(opts: OptsBuilder, targets: Vec<Target>, size: usize) -> Result<Self> {
+        let identities = [Identity::Restore, Identity::Keep, Identity::Keep];
+        let mut dagz = Vec::new();
+        for (target, identity) in targets.into_iter().zip(identities) {
+            dagz.push(Worker::new(&opts, target, size, identity).await?);
+        }
         let mut elsewhere = Conn::new(opts.clone()).await?;
         make(&mut elsewhere).await?;
         let mut by_hand = connect(&opts, BY_HAND).await?;
@@ -257,20 +275,23 @@ impl Site for Mysql {
         let (worker, is_at_once) = match way.strategy {
             "dagz" => (Some(&mut self.dagz[0]), false),
             KEPT => (Some(&mut self.dagz[1]), false),
-            AT_ONCE => (Some(&mut self.dagz[1]), true),
+            AT_ONCE => (Some(&mut self.dagz[2]), true),
             _ => (None, false),
         };
         if let Some(worker) = worker {
+            if !is_at_once {
+                worker.come_late(&mut self.elsewhere).await?;
+            }
             worker.driver.prepare(&worker.target).await?;
             worker.test.query_drop(writes).await?;
-            worker.driver.release(&worker.target).await;
+            worker.release().await;
             if !is_at_once {
-                worker.wait_until_it_is_held().await?;
+                worker.wait_until_it_is_held(&mut self.elsewhere).await?;
             }
             let started = Instant::now();
             worker.driver.prepare(&worker.target).await?;
             let time = started.elapsed();
-            worker.driver.release(&worker.target).await;
+            worker.release().await;
             return Ok(time);
         }
         if way.strategy == "rollback" {
@@ -314,9 +335,9 @@ impl Site for Mysql {
         ) {
             // Whoever else is on the server looks at its schema anew after a change elsewhere. Where people use dagz,
             // nobody makes one beside it.
-            for worker in &self.dagz {
+            for worker in &mut self.dagz {
                 worker.driver.prepare(&worker.target).await?;
-                worker.driver.release(&worker.target).await;
+                worker.release().await;
             }
         }
         Ok(time)
@@ -325,7 +346,8 @@ impl Site for Mysql {
     async fn check(&mut self, way: Way) -> Result<()> {
         let conn = match way.strategy {
             "dagz" => &mut self.dagz[0].look,
-            KEPT | AT_ONCE => &mut self.dagz[1].look,
+            KEPT => &mut self.dagz[1].look,
+            AT_ONCE => &mut self.dagz[2].look,
             _ => &mut self.by_hand,
         };
         let dirty: Vec<u32> = conn

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use async_trait::async_trait;
 use dagz::postgres::{
     Config, Driver,
@@ -14,7 +14,7 @@ use super::variable;
 use crate::{
     postgres::{connect, make, own, remove_databases, schema, target, version, writes},
     row::Row,
-    schedule::{Dirt, Site, Way, ways},
+    schedule::{Dirt, Extent, Site, Way, ways},
 };
 
 /// How many connections the floor is asked on, in turn.
@@ -25,6 +25,10 @@ const WITHOUT_LOG: &str = "dagz, without the log";
 
 /// The next test comes before dagz has found out what the last one left.
 const AT_ONCE: &str = "dagz, at once";
+
+/// After so long dagz has begun to look what a test left; and what that takes at most, for each table.
+const LOOK_BEGINS: Duration = Duration::from_millis(4);
+const LOOK_OF_TABLE: Duration = Duration::from_micros(20);
 
 /// The database of the ways by hand.
 fn by_hand() -> String {
@@ -37,54 +41,56 @@ fn template() -> String {
 }
 
 /// Measures on a server of `size` tables.
-pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
+pub(super) fn run(size: usize, extent: Extent) -> Result<Vec<Row>> {
     let mut config: tokio_postgres::Config = variable("DATABASE_URL")?.parse()?;
     let base = own(&format!("dagz_bench_{size}"));
     config.dbname(&base);
-    let plain = target(&config, &format!("{base}_plain"))?;
-    let target = target(&config, &base)?;
+    let targets = ["", "_at_once", "_plain"]
+        .into_iter()
+        .map(|which| target(&config, &format!("{base}{which}")))
+        .collect::<Result<Vec<_>>>()?;
     runtime::wait(async move {
-        let mut site = Postgres::new(config, [target, plain], size).await?;
+        let mut site = Postgres::new(config, targets, size).await?;
         let backend = version(&site.elsewhere).await?;
-        let rows = super::measure(&mut site, &backend, size, budget).await;
+        let rows = super::measure(&mut site, &backend, size, &extent).await;
         site.remove().await?;
         rows
     })?
 }
 
 struct Postgres {
-    driver: Driver,
-    target: Target,
-    plain: Plain,
+    dagz: Worker,
+    /// For tests that come at once, on which dagz sets itself.
+    at_once: Worker,
+    /// Without a log of writes: each table is asked.
+    plain: Worker,
     config: tokio_postgres::Config,
     size: usize,
     floors: Vec<(Client, Statement)>,
     /// In the database `postgres`, where nothing is anybody's business.
     elsewhere: Client,
-    /// A test's own connection, in dagz's database.
-    test: Client,
-    /// In dagz's database, to look.
-    look: Client,
     by_hand: Client,
     /// Counts what is in all tables.
     count: String,
 }
 
-/// A database of dagz's that has no log of writes: each table is asked.
-struct Plain {
+/// A worker's database, of dagz's.
+struct Worker {
     driver: Driver,
     target: Target,
+    /// A test's own connection.
     test: Client,
+    look: Client,
 }
 
-impl Plain {
-    async fn new(config: &tokio_postgres::Config, target: Target, size: usize) -> Result<Self> {
-        let mut config = config.clone();
-        config.dbname(target.base());
-        let driver = driver(Config::from_config(config.clone()).write_log(false), size);
+impl Worker {
+    async fn new(config: Config, target: Target, size: usize) -> Result<Self> {
+        let address: tokio_postgres::Config = variable("DATABASE_URL")?.parse()?;
+        let driver = driver(config, size);
         make_ready(&driver, &target).await?;
         Ok(Self {
-            test: connect(&config, target.name()).await?,
+            test: connect(&address, target.name()).await?,
+            look: connect(&address, target.name()).await?,
             driver,
             target,
         })
@@ -109,11 +115,18 @@ async fn make_ready(driver: &Driver, target: &Target) -> Result<()> {
 impl Postgres {
     async fn new(
         config: tokio_postgres::Config,
-        [target, plain]: [Target; 2],
+        targets: Vec<Target>,
         size: usize,
     ) -> Result<Self> {
-        let driver = driver(Config::from_config(config.clone()), size);
-        make_ready(&driver, &target).await?;
+        let mut workers = Vec::new();
+        for (target, has_log) in targets.into_iter().zip([true, true, false]) {
+            let mut config = config.clone();
+            config.dbname(target.base());
+            let config = Config::from_config(config).write_log(has_log);
+            workers.push(Worker::new(config, target, size).await?);
+        }
+        let [dagz, at_once, plain] = <[Worker; 3]>::try_from(workers)
+            .map_err(|workers| anyhow!("{} workers", workers.len()))?;
         let elsewhere = connect(&config, "postgres").await?;
         for database in [by_hand(), template()] {
             make(&elsewhere, &database, "").await?;
@@ -130,12 +143,10 @@ impl Postgres {
             .map(|n| format!("SELECT {n} AS n FROM (SELECT FROM t{n} LIMIT 1) AS found"))
             .collect();
         Ok(Self {
-            test: connect(&config, target.name()).await?,
-            look: connect(&config, target.name()).await?,
             by_hand: connect(&config, &by_hand()).await?,
-            plain: Plain::new(&config, plain, size).await?,
-            driver,
-            target,
+            dagz,
+            at_once,
+            plain,
             config,
             size,
             floors,
@@ -146,32 +157,47 @@ impl Postgres {
 
     /// As at the end of a test, and until what that begins in the background is done. Not by sleeping: an idle
     /// processor is slow to come back, which is not what is measured.
-    async fn release(&self, driver: &Driver, target: &Target) -> Result<()> {
-        driver.release(target).await;
-        for _ in 0..10 + self.size / 2 {
+    async fn release(&self, worker: &Worker) -> Result<()> {
+        worker.driver.release(&worker.target).await;
+        let tables = u32::try_from(self.size)?;
+        let enough = LOOK_BEGINS + tables * LOOK_OF_TABLE;
+        let started = Instant::now();
+        while started.elapsed() < enough {
             self.elsewhere.simple_query("SELECT 1").await?;
         }
         Ok(())
     }
 
+    /// Whose database dagz resets in this way.
+    fn worker(&self, way: Way) -> &Worker {
+        match way.strategy {
+            AT_ONCE => &self.at_once,
+            WITHOUT_LOG => &self.plain,
+            _ => &self.dagz,
+        }
+    }
+
     async fn remove(self) -> Result<()> {
         let Self {
             by_hand,
-            test,
-            look,
             floors,
             config,
-            target,
+            dagz,
+            at_once,
             plain,
             elsewhere,
             ..
         } = self;
-        drop((by_hand, test, look, floors, plain.test));
+        drop((by_hand, floors));
         for database in [self::by_hand(), template()] {
             let drop = format!("DROP DATABASE IF EXISTS {database} WITH (FORCE)");
             elsewhere.batch_execute(&drop).await?;
         }
-        for target in [target, plain.target] {
+        for Worker {
+            target, test, look, ..
+        } in [dagz, at_once, plain]
+        {
+            drop((test, look));
             remove_databases(&config, target.project(), target.base()).await?;
         }
         Ok(())
@@ -231,41 +257,22 @@ impl Site for Postgres {
     async fn time(&mut self, way: Way) -> Result<Duration> {
         let writes = writes(way.dirt.tables(self.size));
         match way.strategy {
-            AT_ONCE => {
-                self.test.batch_execute(&writes).await?;
-                self.driver.release(&self.target).await;
-                let started = Instant::now();
-                self.driver.prepare(&self.target).await?;
-                let time = started.elapsed();
-                self.driver.release(&self.target).await;
-                return Ok(time);
-            }
-            "dagz" | "dagz, new process" => {
-                self.test.batch_execute(&writes).await?;
-                self.release(&self.driver, &self.target).await?;
+            "dagz" | "dagz, new process" | AT_ONCE | WITHOUT_LOG => {
+                let worker = self.worker(way);
+                worker.test.batch_execute(&writes).await?;
+                match way.strategy {
+                    AT_ONCE => worker.driver.release(&worker.target).await,
+                    _ => self.release(worker).await?,
+                }
                 let fresh = Driver::new(Config::from_config(self.config.clone()));
                 let driver = match way.strategy {
-                    "dagz" => &self.driver,
-                    _ => &fresh,
+                    "dagz, new process" => &fresh,
+                    _ => &worker.driver,
                 };
                 let started = Instant::now();
-                driver.prepare(&self.target).await?;
+                driver.prepare(&worker.target).await?;
                 let time = started.elapsed();
-                driver.release(&self.target).await;
-                return Ok(time);
-            }
-            WITHOUT_LOG => {
-                let Plain {
-                    driver,
-                    target,
-                    test,
-                } = &self.plain;
-                test.batch_execute(&writes).await?;
-                self.release(driver, target).await?;
-                let started = Instant::now();
-                driver.prepare(target).await?;
-                let time = started.elapsed();
-                driver.release(target).await;
+                driver.release(&worker.target).await;
                 return Ok(time);
             }
             "rollback" => {
@@ -304,12 +311,17 @@ impl Site for Postgres {
         if !matches!(way.strategy, "rollback" | "delete-all") {
             // The server tells every session of each truncated table, and one that lags behind forgets all its
             // plans. Where people use dagz, nobody truncates beside it.
-            for (driver, target) in [
-                (&self.driver, &self.target),
-                (&self.plain.driver, &self.plain.target),
-            ] {
-                driver.prepare(target).await?;
-                self.release(driver, target).await?;
+            for dirt in [Dirt::None, Dirt::Three] {
+                let writes = self::writes(dirt.tables(self.size));
+                for worker in [&self.dagz, &self.at_once, &self.plain] {
+                    worker.test.batch_execute(&writes).await?;
+                    match std::ptr::eq(worker, &self.at_once) {
+                        true => worker.driver.release(&worker.target).await,
+                        false => self.release(worker).await?,
+                    }
+                    worker.driver.prepare(&worker.target).await?;
+                    worker.driver.release(&worker.target).await;
+                }
             }
         }
         Ok(time)
@@ -317,8 +329,7 @@ impl Site for Postgres {
 
     async fn check(&mut self, way: Way) -> Result<()> {
         let client = match way.strategy {
-            "dagz" | AT_ONCE | "dagz, new process" => &self.look,
-            WITHOUT_LOG => &self.plain.test,
+            "dagz" | AT_ONCE | "dagz, new process" | WITHOUT_LOG => &self.worker(way).look,
             _ => &self.by_hand,
         };
         let rows = client.query(&self.count, &[]).await;

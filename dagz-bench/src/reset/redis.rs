@@ -19,7 +19,7 @@ use super::variable;
 use crate::{
     names,
     row::Row,
-    schedule::{Dirt, Site, Way, ways},
+    schedule::{Dirt, Extent, Site, Way, ways},
 };
 
 const FLOORS: usize = 5;
@@ -32,7 +32,7 @@ const OWN: &str = "test:";
 const OTHER: &str = "other:";
 
 /// Measures with `size` keys.
-pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
+pub(super) fn run(size: usize, extent: Extent) -> Result<Vec<Row>> {
     let info = variable("DAGZ_TEST_REDIS_URL")?.into_connection_info()?;
     let endpoint = info.addr().to_string();
     let (at, mut look) = {
@@ -70,7 +70,7 @@ pub(super) fn run(size: usize, budget: Duration) -> Result<Vec<Row>> {
             None => format!("redis {}", of("redis_version:").unwrap_or_default()),
         };
         let mut site = Redis::new(&info, config, targets, at, size).await?;
-        let rows = super::measure(&mut site, &backend, size, budget).await;
+        let rows = super::measure(&mut site, &backend, size, &extent).await;
         site.remove().await?;
         rows
     })?

@@ -18,11 +18,7 @@
 //! Others wait for such locks, too: people who look, another run that was given this worker. So they are held for a
 //! short time only ([`Config::hold`](crate::Config::hold)). A process that runs one test, as nextest's do, never gets there.
 
-use std::{
-    collections::HashSet,
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
 use dagz_core::{Target, driver::Failure};
 use mysql_async::{Row, prelude::Queryable as _};
@@ -48,24 +44,18 @@ const CLOSING: usize = 20;
 /// How often this is tried, while schemas of others change.
 const ATTEMPTS: usize = 2;
 
-/// The test from which on this is done: its process runs more than one on a worker.
-const FIRST: u64 = 2;
-
 /// What a keeper holds between two tests, and what it needs for that.
 #[derive(Default)]
 pub(super) struct Hold {
     held: Option<Held>,
     fence: Option<Fence>,
-    /// How many tests have ended.
-    tests: u64,
-    /// The number of the time between two tests that this is.
-    idle: Option<u64>,
     /// Whether the server tells enough, and has room; asked once.
     is_possible: Option<bool>,
 }
 
 /// What was found, and where the start state is that it differs from.
 struct Held {
+    lull: u64,
     mode: Prepare,
     findings: Findings,
 }
@@ -80,32 +70,29 @@ enum Attempt {
 }
 
 impl Keeper {
-    /// Notes that a test has ended. Tells by which number the time is known until the next one, if it is worth while to
-    /// look and to [`hold`](Self::hold) in it.
-    pub(super) fn end(&mut self, mode: Prepare) -> Option<u64> {
-        static NUMBERS: AtomicU64 = AtomicU64::new(0);
+    /// Notes that a test has ended. Tells whether what it left may be [held](Self::hold).
+    pub(super) fn end(&mut self, mode: Prepare) -> bool {
         self.is_noted = false;
-        self.hold.tests += 1;
-        let is_worth_it = self.is_locked
-            && mode != Prepare::None
-            && self.hold.tests >= FIRST
-            && self.hold.is_possible != Some(false);
-        self.hold.idle = is_worth_it.then(|| NUMBERS.fetch_add(1, Ordering::Relaxed));
-        self.hold.idle
+        self.is_locked && mode != Prepare::None && self.hold.is_possible != Some(false)
     }
 
-    /// Notes that a test begins.
-    pub(super) fn begin(&mut self) {
-        self.hold.idle = None;
+    /// Whether anything is held since the lull of that number.
+    pub(super) fn holds(&self, number: u64) -> bool {
+        self.hold
+            .held
+            .as_ref()
+            .is_some_and(|held| held.lull == number)
     }
 
-    /// Whether no test began since the one that ended then.
-    pub(super) fn is_idle(&self, number: u64) -> bool {
-        self.hold.idle == Some(number)
-    }
-
-    /// Looks what the test of `target` left, and holds it for a next prepare of the same `mode`, if that can be done.
-    pub(super) async fn hold(&mut self, server: &Server, target: &Target, mode: Prepare) -> bool {
+    /// Looks what the test of `target` left, and holds it for a next prepare of the same `mode`, if that can be done, in
+    /// the `lull` of that number.
+    pub(super) async fn hold(
+        &mut self,
+        server: &Server,
+        target: &Target,
+        mode: Prepare,
+        lull: u64,
+    ) -> bool {
         let is_possible = match self.hold.is_possible {
             Some(is_possible) => is_possible,
             None => self.can_hold(mode).await,
@@ -145,7 +132,11 @@ impl Keeper {
             return false;
         };
         self.hold.fence = Some(fence);
-        self.hold.held = Some(Held { mode, findings });
+        self.hold.held = Some(Held {
+            lull,
+            mode,
+            findings,
+        });
         true
     }
 

@@ -131,7 +131,6 @@ impl Keeper {
         mode: Prepare,
     ) -> Result<Outcome, Failure> {
         let patience = driver.config().leak_patience;
-        self.begin();
         if mode == Prepare::None {
             self.let_go().await;
             self.take_lock(target.name()).await?;
@@ -289,7 +288,6 @@ impl Keeper {
     /// Gives the lock back, if it is held.
     pub(crate) async fn unlock(&mut self, database: &str) {
         self.is_noted = false;
-        self.begin();
         self.let_go().await;
         if std::mem::take(&mut self.is_locked) {
             // A connection that is gone holds no lock.

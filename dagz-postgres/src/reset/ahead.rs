@@ -75,10 +75,6 @@ impl Keeper {
         let Some(quick) = &mut self.quick else {
             return false;
         };
-        // A process that runs one test has no next reset.
-        if quick.resets < 2 {
-            return false;
-        }
         match quick.look_ahead(client, database).await {
             Ok((found, is_settled)) => {
                 quick.found = found;

@@ -36,8 +36,6 @@ pub(super) struct Quick {
     /// Sessions that were found harmless.
     pub(super) spared: Vec<i32>,
     pub(super) found: Option<Found>,
-    /// How often it was asked for.
-    pub(super) resets: u64,
     pub(super) has_prepared: bool,
     pub(super) log: WriteLog,
 }
@@ -73,7 +71,6 @@ impl Keeper {
             ahead: None,
             spared: Vec::new(),
             found: None,
-            resets: 0,
             has_prepared: catalog.has_prepared,
             log: config.write_log.clone(),
         }
@@ -90,7 +87,6 @@ impl Keeper {
             Some(quick) if quick.mode == mode => quick,
             _ => self.quick(driver, mode),
         };
-        quick.resets += 1;
         let outcome = match self.act_ahead(&mut quick, target).await {
             Ok(true) => Ok(Outcome::Clean),
             Ok(false) => self.rounds(&mut quick, driver, target, mode).await,

@@ -1,11 +1,12 @@
 //! `cargo xtask bench`: what dagz costs, beside the round trip that nobody saves and the ways people use today.
 //!
 //! The measuring is `dagz-bench`'s, built in release. Here: its servers are brought up ([`build`] brings about what is
-//! run), its rows read ([`row`]), shown as tables ([`table`]), drawn ([`plot`]), kept as JSON, and compared with those
+//! run, [`measure`] runs it), its rows read ([`row`]), shown as tables ([`table`]), drawn ([`plot`]), kept as JSON, and compared with those
 //! of another run ([`compare`]). Everything lands in `target/bench`.
 
 mod build;
 mod compare;
+mod measure;
 mod plot;
 mod row;
 mod table;
@@ -14,15 +15,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 
 use self::build::{Built, Profile};
+use self::measure::Measured;
 use self::row::Row;
-use crate::process::{self, Stream};
 use crate::progress::say;
-use crate::services::postgres::POSTGRES_FAULTS;
-use crate::services::{self, Place, Server, Service as _};
+use crate::services::Server;
 use crate::workspace;
 
 /// Words after `cargo xtask bench`.
@@ -34,12 +34,15 @@ pub(crate) struct Arguments {
     /// Small sizes and few rounds: whether it works, and roughly what comes out.
     #[arg(long)]
     quick: bool,
-    /// Of `reset`, only these servers: `postgres`, `mariadb`, `redis`, `rabbitmq`, `cassandra`.
+    /// Of `reset`, only these servers, as `cargo xtask services` calls them: `postgres`, `mysql`, `postgres-default`, …
     #[arg(long = "backend", value_name = "SERVER")]
     backends: Vec<String>,
     /// Of `reset`, only this many tables, keys or queues. Default: 10, 50, 200, and where `reset` was named 1000.
     #[arg(long = "size", value_name = "TABLES")]
     sizes: Vec<usize>,
+    /// Of `reset`, only these ways, without others beside them: `dagz`, `truncate-all`, …
+    #[arg(long = "strategy", value_name = "NAME")]
+    strategies: Vec<String>,
     /// Print what got slower by ratio since this was written, and fail where that is more than twice.
     #[arg(long, value_name = "JSON")]
     compare: Option<PathBuf>,
@@ -121,7 +124,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let folder = root.join("target/bench");
     fs::create_dir_all(&folder)
         .with_context(|| format!("failed to make `{}`", folder.display()))?;
-    let servers = servers(&root, groups, &arguments.backends)?;
+    let servers = measure::servers(&root, groups, &arguments.backends)?;
     let built = Built::build(
         &root,
         &folder,
@@ -140,8 +143,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
             groups.len(),
             minutes(begun.elapsed())
         ));
-        let words = words(*group, arguments, &built);
-        let measured = measure(&built, *group, &words, &servers)?;
+        let words = measure::words(*group, arguments, &built);
+        let measured = match group {
+            Group::Reset => measure::each(&built, &words, &servers, &arguments.backends)?,
+            _ => measure::on_postgres(&built, *group, &words, &servers)?,
+        };
         if !measured.rows.is_empty() {
             keep(&folder, *group, &measured.rows)?;
             eprintln!("\n{}\n", table::of(*group, &measured.rows));
@@ -209,102 +215,12 @@ pub(crate) fn run_reduced(root: &Path, servers: &[Server], baseline: &Path) -> R
         .with_context(|| format!("failed to make `{}`", folder.display()))?;
     let built = Built::build(root, &folder, false, Profile::Dev)?;
     let words = ["--size", "50", "--seconds", "3"].map(str::to_owned);
-    let Measured { rows, is_whole } = measure(&built, Group::Reset, &words, servers)?;
+    let Measured { rows, is_whole } = measure::each(&built, &words, servers, &[])?;
     ensure!(is_whole, "figures are missing, for the reasons above");
     keep(&folder, Group::Reset, &rows)?;
     eprintln!("\n{}\n", table::of(Group::Reset, &rows));
     compare::judge(&before, &rows)?;
     Ok(rows.len())
-}
-
-/// The servers that `groups` need.
-fn servers(root: &Path, groups: &[Group], backends: &[String]) -> Result<Vec<Server>> {
-    let mut all = services::all().to_vec();
-    all.retain(|service| service.kind() != POSTGRES_FAULTS.kind());
-    for name in backends {
-        let kinds: Vec<_> = all.iter().map(|service| service.kind()).collect();
-        ensure!(
-            kinds.contains(&name.as_str()),
-            "no server `{name}`; there are {}",
-            kinds.join(", ")
-        );
-    }
-    let needs_postgres = groups.iter().any(|group| *group != Group::Reset);
-    let is_needed = |kind: &str| {
-        let is_reset = groups.contains(&Group::Reset)
-            && (backends.is_empty() || backends.iter().any(|name| name == kind));
-        is_reset || (needs_postgres && kind == "postgres")
-    };
-    let needed: Vec<_> = all
-        .iter()
-        .copied()
-        .filter(|service| is_needed(service.kind()))
-        .collect();
-    Server::share_all(&needed, &Place::of(root)?)
-}
-
-/// What the program is told.
-fn words(group: Group, arguments: &Arguments, built: &Built) -> Vec<String> {
-    let mut words = Vec::new();
-    let mut add = |name: &str, value: String| words.extend([name.to_owned(), value]);
-    match group {
-        Group::Reset => {
-            for backend in &arguments.backends {
-                add("--backend", backend.clone());
-            }
-            for size in arguments.sizes() {
-                add("--size", size.to_string());
-            }
-            if arguments.quick {
-                add("--seconds", "3".to_owned());
-            }
-        }
-        Group::Suite => {
-            built.suites(&mut add);
-            if arguments.quick {
-                add("--rounds", "2".to_owned());
-                add("--filter", "case_0".to_owned());
-            }
-        }
-        Group::Overhead | Group::Scale => {
-            if arguments.quick {
-                words.push("--quick".to_owned());
-            }
-        }
-    }
-    words
-}
-
-/// What the program said.
-struct Measured {
-    rows: Vec<Row>,
-    /// Whether it measured all that it was told to. What it did not is no row.
-    is_whole: bool,
-}
-
-/// Runs the program for one group, and reads its rows.
-fn measure(built: &Built, group: Group, words: &[String], servers: &[Server]) -> Result<Measured> {
-    let mut command = built.command();
-    command.arg(group.word()).args(words);
-    for server in servers {
-        command.envs(server.environment());
-    }
-    let mut rows = Vec::new();
-    let mut wrong = None;
-    let status = process::run_lines(&mut command, |stream, line| match stream {
-        Stream::Err => say(line),
-        Stream::Out => match serde_json::from_str(line) {
-            Ok(row) => rows.push(row),
-            Err(error) => wrong = Some(format!("{error}: {line}")),
-        },
-    })?;
-    if let Some(wrong) = wrong {
-        bail!("`dagz-bench` printed what is no row: {wrong}");
-    }
-    Ok(Measured {
-        is_whole: status.success() && !rows.is_empty(),
-        rows,
-    })
 }
 
 /// Writes table, JSON and plots of a group.
@@ -327,6 +243,7 @@ mod tests {
             quick: false,
             backends: Vec::new(),
             sizes: Vec::new(),
+            strategies: Vec::new(),
             compare: None,
             json: false,
         }

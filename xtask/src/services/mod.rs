@@ -9,7 +9,7 @@
 //! *users* lock is held shared by each command that uses the server, so that the last of them, and only the last,
 //! stops a server that was started on the way. The kernel frees both, whatever happens to their holder.
 //!
-//! To add a server: a file or folder beside `redis.rs`, and a line in [`all`] or [`matrix`].
+//! To add a server: a file or folder beside `redis.rs`, and a line in `kinds.rs`.
 
 mod archive;
 pub(crate) mod cassandra;
@@ -17,6 +17,7 @@ pub(crate) mod command;
 pub(crate) mod compose;
 mod home;
 pub(crate) mod identity;
+mod kinds;
 pub(crate) mod mysql;
 mod packages;
 mod place;
@@ -43,6 +44,7 @@ use anyhow::{Context, Result, bail};
 use rustix::process::Signal;
 
 use self::home::{Home, OtherRoot, Settings};
+pub(crate) use self::kinds::{all, known, matrix};
 pub(crate) use self::place::{Place, Running};
 pub(crate) use self::share::Server;
 use crate::progress::{Progress, say};
@@ -126,36 +128,6 @@ impl Programs {
     pub(crate) fn program(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
-}
-
-/// The kinds that are started where none is named, in the order they are listed: five, and one that tests may crash.
-pub(crate) fn all() -> &'static [&'static dyn Service] {
-    &[
-        &postgres::POSTGRES,
-        &mysql::MARIADB,
-        &redis::REDIS,
-        &rabbitmq::RABBITMQ,
-        &cassandra::Cassandra,
-        &postgres::POSTGRES_FAULTS,
-    ]
-}
-
-/// Other versions of some of them, for the compatibility table.
-pub(crate) fn matrix() -> &'static [&'static dyn Service] {
-    &[
-        &postgres::NEWEST,
-        &postgres::POSTGRES_14,
-        &postgres::POSTGRES_16,
-        &postgres::POSTGRES_17,
-        &mysql::MYSQL,
-        &redis::VALKEY,
-        &rabbitmq::NEWEST,
-    ]
-}
-
-/// Every kind there is.
-pub(crate) fn known() -> impl Iterator<Item = &'static dyn Service> {
-    all().iter().chain(matrix()).copied()
 }
 
 /// What a server that answers is told by.

@@ -28,8 +28,11 @@ const SETTINGS: &[&str] = &[
     "table-open-cache=8000",
     "table-definition-cache=4000",
     "open-files-limit=20000",
-    "skip-name-resolve",
+    NAMELESS,
 ];
+
+/// Not every machine knows its own name.
+const NAMELESS: &str = "skip-name-resolve";
 
 /// The machine's MariaDB.
 pub(crate) const MARIADB: MySql = MySql {
@@ -37,6 +40,15 @@ pub(crate) const MARIADB: MySql = MySql {
     given_by: "DAGZ_TEST_MYSQL_URL",
     program: "mariadbd",
     archive: None,
+    settings: SETTINGS,
+};
+
+/// The same, as it is where nobody set anything: durable.
+pub(crate) const MARIADB_AS_DELIVERED: MySql = MySql {
+    kind: "mariadb-default",
+    given_by: "DAGZ_BENCH_MARIADB_DEFAULT_URL",
+    settings: &[NAMELESS],
+    ..MARIADB
 };
 
 /// The newest MySQL that Debian has.
@@ -48,6 +60,15 @@ pub(crate) const MYSQL: MySql = MySql {
         name: "mysql-server-core",
         before: None,
     }),
+    settings: SETTINGS,
+};
+
+/// The same, as it is where nobody set anything: durable, and with a binary log.
+pub(crate) const MYSQL_AS_DELIVERED: MySql = MySql {
+    kind: "mysql-default",
+    given_by: "DAGZ_BENCH_MYSQL_DEFAULT_URL",
+    settings: &[NAMELESS],
+    ..MYSQL
 };
 
 /// The kinds of server `mariadb` and `mysql`.
@@ -57,6 +78,7 @@ pub(crate) struct MySql {
     given_by: &'static str,
     program: &'static str,
     archive: Option<Package>,
+    settings: &'static [&'static str],
 }
 
 impl Service for MySql {
@@ -144,7 +166,7 @@ impl Service for MySql {
             // Neither the second protocol's port, nor a folder for files that nobody made.
             command.args(["--mysqlx=OFF", "--secure-file-priv=NULL"]);
         }
-        for setting in SETTINGS {
+        for setting in self.settings {
             command.arg(format!("--{setting}"));
         }
         Ok(command)
@@ -181,7 +203,7 @@ impl Service for MySql {
 
     fn container(&self) -> Container {
         let mut command = vec![self.program.to_owned()];
-        command.extend(SETTINGS.iter().map(|setting| format!("--{setting}")));
+        command.extend(self.settings.iter().map(|setting| format!("--{setting}")));
         let (image, variable) = match self.archive {
             None => ("mariadb:10.11", "MARIADB_ROOT_PASSWORD"),
             Some(_) => ("mysql:9", "MYSQL_ROOT_PASSWORD"),

@@ -70,7 +70,7 @@ pub(crate) const POSTGRES: Postgres = Postgres {
     kind: "postgres",
     given_by: "DATABASE_URL",
     variables: VARIABLES,
-    settings: &[],
+    settings: ServerSettings::ForTests(&[]),
     image: "postgres:15",
     source: Source::Machine,
 };
@@ -81,7 +81,17 @@ pub(crate) const POSTGRES_FAULTS: Postgres = Postgres {
     kind: "postgres-faults",
     given_by: "DAGZ_TEST_POSTGRES_FAULTS_URL",
     variables: &["DAGZ_TEST_POSTGRES_FAULTS_URL"],
-    settings: FAULTS_SETTINGS,
+    settings: ServerSettings::ForTests(FAULTS_SETTINGS),
+    image: "postgres:15",
+    source: Source::Machine,
+};
+
+/// The machine's once more, as it is where nobody set anything: durable.
+pub(crate) const AS_DELIVERED: Postgres = Postgres {
+    kind: "postgres-default",
+    given_by: "DAGZ_BENCH_POSTGRES_DEFAULT_URL",
+    variables: VARIABLES,
+    settings: ServerSettings::AsDelivered,
     image: "postgres:15",
     source: Source::Machine,
 };
@@ -91,7 +101,7 @@ pub(crate) const NEWEST: Postgres = Postgres {
     kind: "postgres-newest",
     given_by: "DAGZ_MATRIX_POSTGRES_NEWEST_URL",
     variables: VARIABLES,
-    settings: &[],
+    settings: ServerSettings::ForTests(&[]),
     image: "postgres:18",
     source: Source::Archive(Package {
         name: "postgresql",
@@ -108,7 +118,7 @@ pub(crate) const POSTGRES_14: Postgres = Postgres {
     kind: "postgres-14",
     given_by: "DAGZ_MATRIX_POSTGRES_14_URL",
     variables: VARIABLES,
-    settings: &[],
+    settings: ServerSettings::ForTests(&[]),
     image: "postgres:14",
     source: Source::Maven("14.18.0"),
 };
@@ -118,7 +128,7 @@ pub(crate) const POSTGRES_16: Postgres = Postgres {
     kind: "postgres-16",
     given_by: "DAGZ_MATRIX_POSTGRES_16_URL",
     variables: VARIABLES,
-    settings: &[],
+    settings: ServerSettings::ForTests(&[]),
     image: "postgres:16",
     source: Source::Maven("16.9.0"),
 };
@@ -128,7 +138,7 @@ pub(crate) const POSTGRES_17: Postgres = Postgres {
     kind: "postgres-17",
     given_by: "DAGZ_MATRIX_POSTGRES_17_URL",
     variables: VARIABLES,
-    settings: &[],
+    settings: ServerSettings::ForTests(&[]),
     image: "postgres:17",
     source: Source::Maven("17.5.0"),
 };
@@ -139,10 +149,17 @@ pub(crate) struct Postgres {
     kind: &'static str,
     given_by: &'static str,
     variables: &'static [&'static str],
-    /// Its own, which come after those of all and so override them.
-    settings: &'static [&'static str],
+    settings: ServerSettings,
     image: &'static str,
     source: Source,
+}
+
+/// How it is set.
+#[derive(Debug)]
+enum ServerSettings {
+    /// For tests, with those that come after those of all and so override them.
+    ForTests(&'static [&'static str]),
+    AsDelivered,
 }
 
 /// Where the programs come from.
@@ -155,7 +172,11 @@ enum Source {
 
 impl Postgres {
     fn settings(&self) -> impl Iterator<Item = &'static &'static str> {
-        SETTINGS.iter().chain(self.settings)
+        let (of_all, own): (&[_], &[_]) = match self.settings {
+            ServerSettings::ForTests(own) => (SETTINGS, own),
+            ServerSettings::AsDelivered => (&[], &[]),
+        };
+        of_all.iter().chain(own)
     }
 }
 
