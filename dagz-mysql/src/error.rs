@@ -136,13 +136,18 @@ pub(crate) fn statement(
     message: impl Display,
     error: mysql_async::Error,
 ) -> Error {
-    let kind = match Cause::of(&error) {
+    let cause = Cause::of(&error);
+    let kind = match cause {
         Cause::Credentials | Cause::Rights => ErrorKind::AccessDenied,
         Cause::TooManyConnections | Cause::Unreachable => ErrorKind::Unreachable,
         Cause::Busy => ErrorKind::InUse,
         Cause::MissingDatabase | Cause::Settings | Cause::Protocol | Cause::Other => otherwise,
     };
-    Error::new(kind, message.to_string()).with_source(inner(error))
+    let message = match cause {
+        Cause::Unreachable => format!("{message}: the server ended the connection, is it running?"),
+        _ => message.to_string(),
+    };
+    Error::new(kind, message).with_source(inner(error))
 }
 
 /// The error inside mysql_async's, whose own words repeat it.

@@ -91,13 +91,18 @@ pub(crate) fn statement(
     message: impl Display,
     error: tokio_postgres::Error,
 ) -> Error {
-    let kind = match Cause::of(&error) {
+    let cause = Cause::of(&error);
+    let kind = match cause {
         Cause::Credentials | Cause::Rights => ErrorKind::AccessDenied,
         Cause::TooManyConnections | Cause::NotReady | Cause::Unreachable => ErrorKind::Unreachable,
         Cause::Busy => ErrorKind::InUse,
         Cause::MissingDatabase | Cause::Settings | Cause::Other => otherwise,
     };
-    Error::new(kind, message.to_string()).with_source(error)
+    let message = match cause {
+        Cause::Unreachable => format!("{message}: the server ended the connection, is it running?"),
+        _ => message.to_string(),
+    };
+    Error::new(kind, message).with_source(error)
 }
 
 /// Whether the connection itself is gone, so that another one may do better.

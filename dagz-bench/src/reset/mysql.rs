@@ -28,8 +28,12 @@ const KEPT: &str = "dagz, counters kept";
 /// The next test comes before dagz has looked what the last one left.
 const AT_ONCE: &str = "dagz, counters kept, at once";
 
-/// A test that comes so late does not come at once, however long that look takes.
+/// A test that comes so late does not come at once, however long that look takes; and what that is for each table.
 const LATE: Duration = Duration::from_millis(20);
+const LATE_FOR_TABLE: Duration = Duration::from_micros(200);
+
+/// What is held for so long is not given back to look once more.
+const SETTLED: Duration = Duration::from_millis(5);
 
 /// How long dagz may take for that look.
 const LOOKING: Duration = Duration::from_secs(1);
@@ -120,8 +124,8 @@ impl Worker {
     }
 
     /// Comes so late that dagz expects the next test to do so as well.
-    async fn come_late(&self, elsewhere: &mut Conn) -> Result<()> {
-        while self.released.elapsed() < LATE {
+    async fn come_late(&self, elsewhere: &mut Conn, tables: u32) -> Result<()> {
+        while self.released.elapsed() < LATE + LATE_FOR_TABLE * tables {
             elsewhere.query_drop("SELECT 1").await?;
         }
         Ok(())
@@ -133,8 +137,10 @@ impl Worker {
     async fn wait_until_it_is_held(&self, elsewhere: &mut Conn) -> Result<()> {
         let fence = format!("CREATE DATABASE IF NOT EXISTS `{}`", self.target.name());
         let started = Instant::now();
-        let mut seen = 0;
-        while started.elapsed() < LOOKING && seen < 3 {
+        let mut held_since: Option<Instant> = None;
+        while started.elapsed() < LOOKING
+            && held_since.is_none_or(|since| since.elapsed() < SETTLED)
+        {
             let sessions: Vec<Session> = elsewhere.query("SHOW PROCESSLIST").await?;
             let (mut is_closed, mut is_looking) = (false, false);
             for session in &sessions {
@@ -145,10 +151,9 @@ impl Worker {
                 is_closed |= at(7).contains(&fence) && at(6).starts_with("Waiting for schema");
                 is_looking |= at(3) == self.target.name() && at(4) != "Sleep";
             }
-            seen = if is_closed && !is_looking {
-                seen + 1
-            } else {
-                0
+            held_since = match is_closed && !is_looking {
+                true => Some(held_since.unwrap_or_else(Instant::now)),
+                false => None,
             };
         }
         Ok(())
@@ -280,7 +285,8 @@ impl Site for Mysql {
         };
         if let Some(worker) = worker {
             if !is_at_once {
-                worker.come_late(&mut self.elsewhere).await?;
+                let tables = u32::try_from(self.size)?;
+                worker.come_late(&mut self.elsewhere, tables).await?;
             }
             worker.driver.prepare(&worker.target).await?;
             worker.test.query_drop(writes).await?;

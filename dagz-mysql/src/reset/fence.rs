@@ -24,6 +24,8 @@ pub(super) struct Fence {
     pub(super) session: u32,
     /// What MySQL calls it where it tells who waits.
     pub(super) thread: u64,
+    /// Threads of the storage engine's, which lock tables now and then to count what is in them, and change nothing.
+    pub(super) engines_own: Vec<u64>,
     state: State,
 }
 
@@ -38,18 +40,18 @@ impl Fence {
     pub(super) async fn new(server: &Server, flavour: Flavour, name: &str) -> Result<Self> {
         let mut conn = server.connect(None, name).await?;
         let session = conn.id();
-        let thread = match flavour {
-            Flavour::MariaDb => 0,
-            Flavour::MySql => conn
-                .query_first("SELECT PS_CURRENT_THREAD_ID()")
-                .await
-                .ok()
-                .flatten()
-                .unwrap_or_default(),
-        };
+        let mut threads = Vec::new();
+        if flavour == Flavour::MySql {
+            let query = "SELECT THREAD_ID FROM performance_schema.threads \
+                         WHERE THREAD_ID = PS_CURRENT_THREAD_ID() OR NAME LIKE 'thread/innodb/%' \
+                         ORDER BY THREAD_ID <> PS_CURRENT_THREAD_ID()";
+            threads = conn.query(query).await.unwrap_or_default();
+        }
+        let mut threads = threads.into_iter();
         Ok(Self {
             session,
-            thread,
+            thread: threads.next().unwrap_or_default(),
+            engines_own: threads.collect(),
             state: State::Open(Box::new(conn)),
         })
     }

@@ -49,10 +49,13 @@ impl Waiting {
         let mut waiting = Self::default();
         for row in rows {
             match flavour {
-                Flavour::MySql if column(row, 0) == Some(fence.thread) => {
-                    waiting.is_closed |= text(row, 1).as_deref() == Some("PENDING");
-                }
-                Flavour::MySql => waiting.are_others = true,
+                Flavour::MySql => match column(row, 0) {
+                    Some(thread) if thread == fence.thread => {
+                        waiting.is_closed |= text(row, 1).as_deref() == Some("PENDING");
+                    }
+                    Some(thread) if fence.engines_own.contains(&thread) => {}
+                    _ => waiting.are_others = true,
+                },
                 Flavour::MariaDb => {
                     let session = Session::of(row);
                     if session.id == Some(fence.session) {

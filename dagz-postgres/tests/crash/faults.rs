@@ -10,6 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use dagz_core::{Error, ErrorKind};
 use dagz_postgres::Config;
 use tokio_postgres::{Client, NoTls};
 
@@ -37,6 +38,15 @@ pub(crate) fn at_site(
 ) {
     let _turn = turn();
     support::at_site(test, configured, body);
+}
+
+/// What an error says whose server went away in the middle: in a statement, or in connecting anew.
+pub(crate) fn see_that_it_went(error: &Error) {
+    let report = error.report().to_string();
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{report}");
+    let remedies = ["is it running?", "is it starting up or shutting down?"];
+    let has_remedy = remedies.iter().any(|remedy| report.contains(remedy));
+    assert!(has_remedy, "no remedy: {report}");
 }
 
 /// Kills the session `pid`, and waits until the server has recovered from it.
