@@ -35,10 +35,12 @@ impl Lull {
 
     /// Notes that a test has ended. The number of the lull that begins; `None` if there will hardly be another test.
     pub fn begin(&self) -> Option<u64> {
-        let mut state = self.state();
-        state.count += 1;
-        state.since = Some(Instant::now());
-        (state.count >= FIRST).then_some(state.count)
+        self.state().begin(Instant::now())
+    }
+
+    /// Notes that a test begins. To be called before it waits for anything.
+    pub fn end(&self) {
+        self.state().end(Instant::now());
     }
 
     /// Whether it is worth while to look: not if the last test came before a look would have been done.
@@ -46,32 +48,14 @@ impl Lull {
         !self.state().was_too_short
     }
 
-    /// Notes that a test begins. To be called before it waits for anything.
-    pub fn end(&self) {
-        let mut state = self.state();
-        if let Some(since) = state.since.take() {
-            state.was_too_short = since.elapsed() < state.needed;
-            if state.was_too_short {
-                // It may have been a slow one: not for ever.
-                state.needed = state.needed * 7 / 8;
-            }
-        }
-    }
-
     /// Whether no test began since the lull of this number did.
     pub fn lasts(&self, number: u64) -> bool {
-        let state = self.state();
-        state.count == number && state.since.is_some()
+        self.state().since(number).is_some()
     }
 
     /// Notes that what the test left before the lull of this number is known now.
     pub fn looked(&self, number: u64) {
-        let mut state = self.state();
-        if state.count == number
-            && let Some(since) = state.since
-        {
-            state.needed = since.elapsed();
-        }
+        self.state().looked(number, Instant::now());
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -79,11 +63,51 @@ impl Lull {
     }
 }
 
+impl State {
+    fn begin(&mut self, now: Instant) -> Option<u64> {
+        self.count += 1;
+        self.since = Some(now);
+        (self.count >= FIRST).then_some(self.count)
+    }
+
+    fn end(&mut self, now: Instant) {
+        if let Some(since) = self.since.take() {
+            self.was_too_short = now - since < self.needed;
+            if self.was_too_short {
+                // It may have been a slow one: not for ever.
+                self.needed = self.needed * 7 / 8;
+            }
+        }
+    }
+
+    /// When the lull of this number began, if it lasts.
+    fn since(&self, number: u64) -> Option<Instant> {
+        self.since.filter(|_| self.count == number)
+    }
+
+    fn looked(&mut self, number: u64, now: Instant) {
+        if let Some(since) = self.since(number) {
+            self.needed = now - since;
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::thread;
-
     use super::*;
+
+    const LOOK: Duration = Duration::from_millis(20);
+
+    /// After two tests, of which the second was looked behind.
+    fn looked() -> (State, Instant) {
+        let (mut state, start) = (State::default(), Instant::now());
+        state.begin(start);
+        state.end(start);
+        let second = state.begin(start).unwrap();
+        state.looked(second, start + LOOK);
+        state.end(start + LOOK);
+        (state, start + LOOK)
+    }
 
     #[test]
     fn the_only_test_of_a_process_is_not_looked_behind() {
@@ -107,52 +131,35 @@ mod tests {
 
     #[test]
     fn who_came_too_early_for_a_look_is_expected_to_do_so_again() {
-        const LOOK: Duration = Duration::from_millis(20);
-        let lull = Lull::default();
-        lull.begin();
-        let second = lull.begin().unwrap();
-        thread::sleep(LOOK);
-        lull.looked(second);
-        lull.end();
-        assert!(lull.is_long(), "it came after the look");
-        lull.begin();
-        lull.end();
-        assert!(
-            !lull.is_long(),
-            "it came before a look would have been done"
-        );
-        lull.begin();
-        thread::sleep(2 * LOOK);
-        lull.end();
-        assert!(lull.is_long(), "it would have been done in time");
+        let (mut state, now) = looked();
+        assert!(!state.was_too_short, "it came after the look");
+        state.begin(now);
+        state.end(now + LOOK / 2);
+        assert!(state.was_too_short, "it came before a look would be done");
+        state.begin(now);
+        state.end(now + LOOK);
+        assert!(!state.was_too_short, "a look would have been done in time");
     }
 
     #[test]
     fn one_slow_look_is_not_the_last() {
-        let lull = Lull::default();
-        lull.begin();
-        let second = lull.begin().unwrap();
-        thread::sleep(Duration::from_millis(50));
-        lull.looked(second);
-        lull.end();
-        let came_later = (0..100).filter(|_| {
-            lull.begin();
-            thread::sleep(Duration::from_millis(2));
-            lull.end();
-            lull.is_long()
+        let (mut state, now) = looked();
+        let too_short = (0..100).filter(|_| {
+            state.begin(now);
+            state.end(now + LOOK / 10);
+            state.was_too_short
         });
-        assert!((10..100).contains(&came_later.count()));
+        assert_eq!(too_short.count(), 18);
     }
 
     #[test]
     fn a_look_that_was_overtaken_says_nothing_about_how_long_one_takes() {
-        let lull = Lull::default();
-        lull.begin();
-        let second = lull.begin().unwrap();
-        lull.end();
-        lull.looked(second);
-        lull.begin();
-        lull.end();
-        assert!(lull.is_long());
+        let (mut state, now) = looked();
+        let third = state.begin(now).unwrap();
+        state.end(now + LOOK);
+        state.looked(third, now + 100 * LOOK);
+        state.begin(now);
+        state.end(now + LOOK);
+        assert!(!state.was_too_short);
     }
 }

@@ -40,18 +40,18 @@ impl Fence {
     pub(super) async fn new(server: &Server, flavour: Flavour, name: &str) -> Result<Self> {
         let mut conn = server.connect(None, name).await?;
         let session = conn.id();
-        let mut threads = Vec::new();
+        let mut threads: Vec<(u64, bool)> = Vec::new();
         if flavour == Flavour::MySql {
-            let query = "SELECT THREAD_ID FROM performance_schema.threads \
-                         WHERE THREAD_ID = PS_CURRENT_THREAD_ID() OR NAME LIKE 'thread/innodb/%' \
-                         ORDER BY THREAD_ID <> PS_CURRENT_THREAD_ID()";
+            let query = "SELECT THREAD_ID, THREAD_ID <=> PS_CURRENT_THREAD_ID() FROM performance_schema.threads \
+                         WHERE THREAD_ID = PS_CURRENT_THREAD_ID() OR NAME LIKE 'thread/innodb/%'";
             threads = conn.query(query).await.unwrap_or_default();
         }
-        let mut threads = threads.into_iter();
+        let (own, engines_own): (Vec<_>, Vec<_>) =
+            threads.into_iter().partition(|(_, is_own)| *is_own);
         Ok(Self {
             session,
-            thread: threads.next().unwrap_or_default(),
-            engines_own: threads.collect(),
+            thread: own.first().map_or(0, |(id, _)| *id),
+            engines_own: engines_own.into_iter().map(|(id, _)| id).collect(),
             state: State::Open(Box::new(conn)),
         })
     }

@@ -11,18 +11,15 @@ use super::{Arguments, Group};
 use crate::process::{self, Stream};
 use crate::progress::say;
 use crate::services::postgres::POSTGRES_FAULTS;
-use crate::services::{self, Place, Server, Service as _};
+use crate::services::{self, Place, Server, Service};
 
 /// The server on which all but `reset` is measured.
 const POSTGRES: &str = "postgres";
 
-/// How servers with their makers' settings are called. Nobody should take one of their figures for one of the others.
-const AS_DELIVERED: &str = "-default";
-
 /// The servers that `groups` need.
 pub(super) fn servers(root: &Path, groups: &[Group], backends: &[String]) -> Result<Vec<Server>> {
     let known: Vec<_> = services::known()
-        .filter(|service| service.kind() != POSTGRES_FAULTS.kind())
+        .filter(|kind| is_measured(*kind))
         .collect();
     for name in backends {
         let kinds: Vec<_> = known.iter().map(|service| service.kind()).collect();
@@ -46,6 +43,11 @@ pub(super) fn servers(root: &Path, groups: &[Group], backends: &[String]) -> Res
         .filter(|service| is_needed(service.kind()))
         .collect();
     Server::share_all(&needed, &Place::of(root)?)
+}
+
+/// Not the one that is there to be crashed.
+fn is_measured(service: &dyn Service) -> bool {
+    service.kind() != POSTGRES_FAULTS.kind()
 }
 
 /// What the program is told.
@@ -101,7 +103,8 @@ pub(super) fn each(
     };
     for server in servers {
         let (kind, driver) = (server.service().kind(), server.service().driver());
-        if !backends.is_empty() && !backends.iter().any(|name| name == kind) {
+        let is_chosen = backends.is_empty() || backends.iter().any(|name| name == kind);
+        if !is_chosen || !is_measured(server.service()) {
             continue;
         }
         // The program knows the usual one of each driver.
@@ -118,7 +121,8 @@ pub(super) fn each(
             .chain(words.iter().cloned())
             .collect();
         let mut measured = run(built, Group::Reset, &words, &[server])?;
-        if kind.ends_with(AS_DELIVERED) {
+        // Another version, or as delivered. Nobody should take its figures for the usual one's.
+        if kind.contains('-') {
             for row in &mut measured.rows {
                 let version = row
                     .backend

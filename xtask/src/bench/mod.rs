@@ -71,9 +71,9 @@ impl Group {
     fn takes(self, arguments: &Arguments) -> Duration {
         let has_largest = arguments.sizes().contains(&LARGEST);
         let (whole, quick) = match self {
-            Self::Reset if has_largest => (480, 70),
-            Self::Reset => (220, 70),
-            Self::Suite => (450, 60),
+            Self::Reset if has_largest => (800, 70),
+            Self::Reset => (325, 70),
+            Self::Suite => (370, 60),
             Self::Overhead => (15, 5),
             Self::Scale => (80, 15),
         };
@@ -253,7 +253,7 @@ mod tests {
     fn a_whole_run_is_planned_within_a_quarter_of_an_hour() {
         assert_eq!(
             plan(&arguments(&[])),
-            "measuring, on two idle cores for about 12.8 min: reset 3.7 min, suite 7.5 min, overhead 0.2 min, scale 1.3 min"
+            "measuring, on two idle cores for about 13.2 min: reset 5.4 min, suite 6.2 min, overhead 0.2 min, scale 1.3 min"
         );
     }
 
@@ -268,7 +268,7 @@ mod tests {
         };
         assert_eq!(some.sizes(), [50]);
         assert!(
-            plan(&some).contains("reset at most 3.7 min"),
+            plan(&some).contains("reset at most 5.4 min"),
             "{}",
             plan(&some)
         );
