@@ -233,10 +233,8 @@ fn of_copying_a_template() {
             .await;
             let driver = Driver::new(with_schema(Config::from_opts(opts(&site.base))));
             let (made, ()) = tokio::join!(driver.worker_init(&site.target), async {
-                let waits = format!(
-                    "STATE LIKE 'Waiting for table%' AND INFO LIKE '%{}%'",
-                    site.base
-                );
+                // Not another process, which may be waiting to see whose the new database is.
+                let waits = format!("STATE LIKE 'Waiting for table%' AND INFO LIKE '%{template}%'");
                 kill(session(&waits).await).await;
             });
             execute(&mut admin, "UNLOCK TABLES").await;
