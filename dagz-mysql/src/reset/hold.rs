@@ -13,7 +13,7 @@
 //! - **The stamp** is read under a lock on its table, which is given back right before the repair.
 //! - **Who waits** would go on in the next test. So where anybody does, or does anything in the database that the
 //!   server has not got to yet, nothing that was found is relied on: they get on, and it is looked again, which ends
-//!   and undoes what they do as ever.
+//!   and undoes what they do as ever. MySQL lets others read meanwhile, which changes nothing.
 //!
 //! Others wait for such locks, too: people who look, another run that was given this worker. So they are held for a
 //! short time only ([`Config::hold`](crate::Config::hold)). A process that runs one test, as nextest's do, never gets there.
@@ -29,7 +29,7 @@ use super::{
     keeper::{Keeper, Outcome},
     probe::{Findings, Probe},
     repair::{self, Plan, Ran},
-    waiting::{self, Waiting},
+    waiting::{Source, Waiting},
 };
 use crate::{
     Prepare, batch, error, provision,
@@ -51,6 +51,8 @@ pub(super) struct Hold {
     fence: Option<Fence>,
     /// Whether the server tells enough, and has room; asked once.
     is_possible: Option<bool>,
+    /// What tells who came since.
+    since: Option<Source>,
 }
 
 /// What was found, and where the start state is that it differs from.
@@ -155,21 +157,27 @@ impl Keeper {
         if probe.tables.is_empty() {
             return false;
         }
-        let question = match self.facts.flavour {
-            Flavour::MariaDb => format!(
-                "SELECT COUNT(*) FROM information_schema.USER_PRIVILEGES \
-                 WHERE PRIVILEGE_TYPE = 'PROCESS' AND GRANTEE = {}",
-                sql::literal(&sql::account(&self.facts.account))
-            ),
+        let sees_all = format!(
+            "EXISTS (SELECT 1 FROM information_schema.USER_PRIVILEGES \
+                     WHERE PRIVILEGE_TYPE = 'PROCESS' AND GRANTEE = {})",
+            sql::literal(&sql::account(&self.facts.account))
+        );
+        let is_possible = match self.facts.flavour {
+            Flavour::MariaDb => sees_all.clone(),
             // It keeps the tables of a session in one of these parts.
             Flavour::MySql => format!(
-                "SELECT {} AND @@table_open_cache DIV @@table_open_cache_instances > {}",
+                "{} AND @@table_open_cache DIV @@table_open_cache_instances > {}",
                 self.facts.shows_locks,
                 probe.tables.len() + 10
             ),
         };
-        let answer = self.conn.query_first::<u64, _>(question).await;
-        answer.is_ok_and(|answer| answer > Some(0))
+        let question = format!("SELECT {is_possible}, {sees_all}");
+        let answer: Result<Option<(bool, bool)>, _> = self.conn.query_first(question).await;
+        let Ok(Some((is_possible, sees_all))) = answer else {
+            return false;
+        };
+        self.hold.since = sees_all.then_some(Source::Sessions);
+        is_possible
     }
 
     async fn try_to_hold(&mut self, fence: &mut Fence, target: &Target, mode: Prepare) -> Attempt {
@@ -199,7 +207,8 @@ impl Keeper {
         if findings.stamp.as_deref() != Some(&*self.stamp) {
             return Attempt::Failed;
         }
-        let sessions = waiting::statement(&self.facts, database);
+        let source = Source::first(flavour);
+        let sessions = source.statement(database);
         let look = format!("{sessions};\n{}", changes::statement(flavour));
         for _ in 0..CLOSING {
             let Ok(outcomes) = batch::run(conn, &look).await else {
@@ -208,7 +217,7 @@ impl Keeper {
             let [sessions, counts] = &*outcomes else {
                 return Attempt::Failed;
             };
-            let found = Waiting::read(&sessions.rows, flavour, conn.id(), fence, database);
+            let found = Waiting::read(&sessions.rows, source, conn.id(), fence, database);
             if found.are_others {
                 return Attempt::Failed;
             }
@@ -253,14 +262,12 @@ impl Keeper {
             },
         };
         let repairs = plan.iter().flat_map(|batch| batch.statements.clone());
-        let statements = [
-            waiting::statement(&self.facts, database),
-            "UNLOCK TABLES".to_owned(),
-        ];
+        let source = self.hold.since.unwrap_or(Source::first(flavour));
+        let statements = [source.statement(database), "UNLOCK TABLES".to_owned()];
         let statements: Vec<_> = statements.into_iter().chain(repairs).collect();
         let (own, blind) = (self.conn.id(), probe.blind);
         let is_undisturbed = |sessions: &[Row]| {
-            let waiting = Waiting::read(sessions, flavour, own, fence, database);
+            let waiting = Waiting::read(sessions, source, own, fence, database);
             (waiting.is_closed || blind == Some("schema"))
                 && (!waiting.are_others || blind == Some("waiting"))
         };

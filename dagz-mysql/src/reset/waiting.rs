@@ -8,24 +8,41 @@ use mysql_async::Row;
 use super::fence::{Fence, MARK};
 use crate::{
     batch::{column, text},
-    server::{Facts, Flavour},
+    server::Flavour,
     sql,
 };
 
 /// The statement that tells who does anything, to a user who may know of everybody or only of its own sessions.
 pub(super) const SESSIONS: &str = "SHOW PROCESSLIST";
 
-/// The statement that tells who waits for a lock in `database`.
-pub(super) fn statement(facts: &Facts, database: &str) -> String {
-    match facts.flavour {
-        // The table of the same takes three times as long.
-        Flavour::MariaDb => SESSIONS.to_owned(),
-        // Tells who holds one, too.
-        Flavour::MySql => format!(
-            "SELECT OWNER_THREAD_ID, LOCK_STATUS FROM performance_schema.metadata_locks \
-             WHERE OBJECT_SCHEMA = {} AND OWNER_THREAD_ID <> PS_CURRENT_THREAD_ID()",
-            sql::literal(database)
-        ),
+/// What tells who waits for a lock in a database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// The sessions, as a user sees them who may see all. On MariaDB the table of the same takes three times as long.
+    Sessions,
+    /// MySQL's table of locks, which tells who holds one, too, and takes longer.
+    Locks,
+}
+
+impl Source {
+    /// What tells it before anything is known. Who holds a lock on MySQL need not be in the way of one who reads.
+    pub(super) fn first(flavour: Flavour) -> Self {
+        match flavour {
+            Flavour::MariaDb => Self::Sessions,
+            Flavour::MySql => Self::Locks,
+        }
+    }
+
+    /// The statement that asks for `database`.
+    pub(super) fn statement(self, database: &str) -> String {
+        match self {
+            Self::Sessions => SESSIONS.to_owned(),
+            Self::Locks => format!(
+                "SELECT OWNER_THREAD_ID, LOCK_STATUS FROM performance_schema.metadata_locks \
+                 WHERE OBJECT_SCHEMA = {} AND OWNER_THREAD_ID <> PS_CURRENT_THREAD_ID()",
+                sql::literal(database)
+            ),
+        }
     }
 }
 
@@ -38,25 +55,25 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Reads what the statement by [`statement`] tells session `own`, whose fence is `fence`.
+    /// Reads what `source` tells session `own`, whose fence is `fence`.
     pub(super) fn read(
         rows: &[Row],
-        flavour: Flavour,
+        source: Source,
         own: u32,
         fence: &Fence,
         database: &str,
     ) -> Self {
         let mut waiting = Self::default();
         for row in rows {
-            match flavour {
-                Flavour::MySql => match column(row, 0) {
+            match source {
+                Source::Locks => match column(row, 0) {
                     Some(thread) if thread == fence.thread => {
                         waiting.is_closed |= text(row, 1).as_deref() == Some("PENDING");
                     }
                     Some(thread) if fence.engines_own.contains(&thread) => {}
                     _ => waiting.are_others = true,
                 },
-                Flavour::MariaDb => {
+                Source::Sessions => {
                     let session = Session::of(row);
                     if session.id == Some(fence.session) {
                         waiting.is_closed |= session.waits();

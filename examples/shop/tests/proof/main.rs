@@ -41,11 +41,16 @@ fn serially_the_suite_passes_without_dagz() {
 fn in_parallel_the_suite_fails_without_dagz() {
     // A part is enough, and saves minutes of deadlocks; it is in the serial run as well, where it passes.
     let part = ["payments::", "fulfilment::"];
-    let run = Run::of("clash", 30)
-        .child(|suite| suite.env("DAGZ", "off").arg("--test-threads=8").args(part));
-    assert!(!run.status.success(), "{}", run.output);
-    assert!(run.failed > 0, "{}", run.output);
-    assert!(run.foreign > 0, "the audit saw nothing: {}", run.output);
+    let clash = || {
+        let run = Run::of("clash", 30)
+            .child(|suite| suite.env("DAGZ", "off").arg("--test-threads=8").args(part));
+        assert!(!run.status.success(), "{}", run.output);
+        assert!(run.failed > 0, "{}", run.output);
+        run
+    };
+    // Where a deadlock ends every test before it is audited, there is nothing to see.
+    let seen = (0..3).any(|_| clash().foreign > 0);
+    assert!(seen, "the audit saw nothing in three runs");
 }
 
 #[test]
