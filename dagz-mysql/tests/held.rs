@@ -12,7 +12,9 @@ use dagz_mysql::{
     Config,
     mysql_async::{Conn, prelude::Queryable as _},
 };
-use support::{Site, at_site, connect, counters, doing, dump, execute, opts, rows, until_it_waits};
+use support::{
+    Site, at_site, connect, counters, doing, dump, execute, opts, rows, until_it_waits, within,
+};
 
 const SCHEMA: &str = "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(9));
     INSERT INTO item (name) VALUES ('seed'), ('too');
@@ -241,5 +243,50 @@ fn a_change_that_is_under_way_is_waited_for() {
         drop(running.await);
         let tables = rows(&mut site.connect().await, "SHOW TABLES LIKE 'late'").await;
         assert_eq!(tables, [""; 0]);
+    });
+}
+
+/// MariaDB never ends two sessions that change tables which refer to each other at once.
+#[test]
+fn tables_that_refer_to_each_other_are_set_back_beside_somebody_who_changes_them() {
+    const SCHEMA: &str =
+        "CREATE TABLE hen (id INT AUTO_INCREMENT PRIMARY KEY, egg INT); INSERT INTO hen VALUES (1, NULL);
+         CREATE TABLE egg (id INT AUTO_INCREMENT PRIMARY KEY, hen INT, FOREIGN KEY (hen) REFERENCES hen (id));
+         ALTER TABLE hen ADD FOREIGN KEY (egg) REFERENCES egg (id)";
+    // What a test changes, the counter only or rows as well, and what comes late.
+    const CASES: [(&str, &str); 3] = [
+        (
+            "ALTER TABLE egg AUTO_INCREMENT = 70",
+            "ALTER TABLE hen AUTO_INCREMENT = 70",
+        ),
+        ("ALTER TABLE egg AUTO_INCREMENT = 70", "TRUNCATE hen"),
+        ("INSERT INTO egg () VALUES ()", "TRUNCATE hen"),
+    ];
+    let configured = |config: Config| {
+        config.hold(HELD).migrate_with("1", |opts| async move {
+            connect(&opts).await.query_drop(SCHEMA).await
+        })
+    };
+    at_site("circle", configured, async |site: &Site| {
+        let mut look = begin(site).await;
+        let mut conn = site.connect().await;
+        let start = counters(&mut conn).await;
+        for (changes, late) in CASES.into_iter().cycle().take(60) {
+            execute(&mut conn, changes).await;
+            release(site, &mut look).await;
+            let mut other = site.connect().await;
+            let id = u64::from(other.id());
+            let running = tokio::spawn(async move {
+                execute(&mut other, "SET foreign_key_checks = 0").await;
+                other.query_drop(late).await
+            });
+            until_it_waits(&mut look, id, &running).await;
+            let done = async {
+                site.prepare().await;
+                drop(running.await);
+            };
+            within(Duration::from_secs(30), done).await;
+            assert_eq!(counters(&mut conn).await, start, "{changes}, {late}");
+        }
     });
 }

@@ -18,7 +18,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
 };
-use support::{Site, at_site, connect, counters, dump, opts, until_it_waits};
+use support::{Site, at_site, connect, counters, dump, opts, until_it_waits, within};
 
 const SCHEMA: &str = "
 CREATE TABLE country (code VARCHAR(40) PRIMARY KEY, value INT);
@@ -102,6 +102,9 @@ enum Process {
 /// What a test does, and, where a session lives on after it, what that does until the next one.
 type Workload = (Vec<(Vec<String>, bool)>, Option<String>);
 
+/// Much longer than any workload and its reset take, however busy the machine is.
+const ROUND: Duration = Duration::from_secs(60);
+
 /// How long a session that lives on may do so before the next test.
 const HELD: Duration = Duration::from_millis(200);
 
@@ -147,19 +150,19 @@ fn at_random(
                 // A failure is the server's state, which a later run does not have.
                 failure_persistence: None,
                 max_shrink_iters: if blind.is_some() { 0 } else { 100 },
+                // In milliseconds: a round that does not end is not tried a hundred times.
+                max_shrink_time: 30_000,
                 ..Cases::default()
             });
             let result = tokio::task::block_in_place(|| {
                 runner.run(&workload(), |workload| {
-                    let after = tokio::runtime::Handle::current().block_on(async {
-                        match (process, configured.get()) {
-                            (Process::New, Some(config)) => {
-                                let driver = Driver::new(Config::clone(config));
-                                round(site, &driver, process, &workload).await
-                            }
-                            _ => round(site, &site.driver, process, &workload).await,
-                        }
-                    });
+                    let new = match (process, configured.get()) {
+                        (Process::New, Some(config)) => Some(Driver::new(Config::clone(config))),
+                        _ => None,
+                    };
+                    let driver = new.as_ref().unwrap_or(&site.driver);
+                    let round = round(site, driver, process, &workload);
+                    let after = tokio::runtime::Handle::current().block_on(within(ROUND, round));
                     prop_assert_eq!(&after, &start);
                     Ok(())
                 })

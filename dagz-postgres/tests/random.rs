@@ -150,6 +150,8 @@ fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
                 // A failure is the server's state, which a later run does not have.
                 failure_persistence: None,
                 max_shrink_iters: 200,
+                // In milliseconds.
+                max_shrink_time: 60_000,
                 ..Cases::default()
             });
             let result = tokio::task::block_in_place(|| {

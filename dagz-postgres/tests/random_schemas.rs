@@ -270,6 +270,8 @@ fn any_schema_is_brought_back() {
                     cases: 8,
                     failure_persistence: None,
                     max_shrink_iters: 60,
+                    // In milliseconds.
+                    max_shrink_time: 60_000,
                     ..Cases::default()
                 });
                 let result = tokio::task::block_in_place(|| {

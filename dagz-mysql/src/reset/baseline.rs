@@ -42,6 +42,8 @@ pub(crate) struct Table {
     pub(crate) is_versioned: bool,
     pub(crate) has_insert_trigger: bool,
     pub(crate) has_delete_trigger: bool,
+    /// The other tables that refer to it by foreign keys.
+    pub(crate) referring: Vec<String>,
 }
 
 /// A sequence of MariaDB.
@@ -66,6 +68,7 @@ impl Start {
 /// state.
 pub(crate) async fn capture(conn: &mut Conn, schema: &Schema) -> Result<Start, mysql_async::Error> {
     let columns = columns(conn, &schema.database).await?;
+    let references = references(conn, &schema.database).await?;
     let mut tables: Vec<_> = schema
         .of_kind(Kind::is_table)
         .map(|object| {
@@ -81,6 +84,11 @@ pub(crate) async fn capture(conn: &mut Conn, schema: &Schema) -> Result<Start, m
                 is_versioned: object.kind == Kind::VersionedTable,
                 has_insert_trigger: triggers().any(|trigger| trigger.is_on_insert),
                 has_delete_trigger: triggers().any(|trigger| trigger.is_on_delete),
+                referring: references
+                    .iter()
+                    .filter(|(_, referred)| *referred == object.name)
+                    .map(|(referring, _)| referring.clone())
+                    .collect(),
             }
         })
         .collect();
@@ -188,6 +196,32 @@ async fn columns(conn: &mut Conn, database: &str) -> Result<Vec<Column>, mysql_a
             is_generated: column(row, 3).unwrap_or_default(),
             is_counted: column(row, 4).unwrap_or_default(),
         })
+        .collect())
+}
+
+/// The foreign keys of `database` from one table to another, as who refers to whom.
+async fn references(
+    conn: &mut Conn,
+    database: &str,
+) -> Result<Vec<(String, String)>, mysql_async::Error> {
+    let literal = sql::literal(database);
+    let query = format!(
+        "SELECT DISTINCT CONSTRAINT_SCHEMA, UNIQUE_CONSTRAINT_SCHEMA, TABLE_NAME, REFERENCED_TABLE_NAME \
+         FROM information_schema.REFERENTIAL_CONSTRAINTS \
+         WHERE CONSTRAINT_SCHEMA = {literal} AND UNIQUE_CONSTRAINT_SCHEMA = {literal} \
+         ORDER BY TABLE_NAME, REFERENCED_TABLE_NAME"
+    );
+    let outcomes = batch::run(conn, &query)
+        .await
+        .map_err(|stopped| stopped.error)?;
+    let rows = outcomes.iter().flat_map(|outcome| &outcome.rows);
+    Ok(rows
+        .filter(|row| {
+            [0, 1].map(|index| text(row, index)) == [0, 1].map(|_| Some(database.to_owned()))
+        })
+        .map(|row| [2, 3].map(|index| text(row, index).unwrap_or_default()))
+        .filter(|[referring, referred]| referring != referred)
+        .map(|[referring, referred]| (referring, referred))
         .collect())
 }
 

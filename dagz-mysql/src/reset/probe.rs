@@ -62,6 +62,8 @@ pub(super) struct ProbedTable {
     pub(super) has_insert_trigger: bool,
     pub(super) has_delete_trigger: bool,
     pub(super) is_versioned: bool,
+    /// The other tables that refer to it, quoted.
+    pub(super) referring: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -355,6 +357,7 @@ fn tables(
                 is_versioned,
                 has_insert_trigger,
                 has_delete_trigger,
+                referring,
             } = table.clone();
             let (start, counter) = match (prepare, rows) {
                 (Prepare::Baseline, 1..) => (
@@ -376,6 +379,7 @@ fn tables(
                 has_insert_trigger,
                 has_delete_trigger,
                 is_versioned,
+                referring: referring.iter().map(|name| sql::identifier(name)).collect(),
             }
         })
         .collect()

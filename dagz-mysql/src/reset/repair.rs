@@ -5,7 +5,7 @@
 //! little there is, is for tables where it is the cheaper way: those with many rows, those whose
 //! counter has to be set back, and those whose triggers must not run.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 
 use dagz_core::{Target, driver::Failure};
 use mysql_async::prelude::Queryable as _;
@@ -14,7 +14,7 @@ use super::{
     baseline::Start,
     failed, failure,
     keeper::Keeper,
-    probe::{Findings, Probe, TableStart},
+    probe::{Findings, Probe, ProbedTable, TableStart},
 };
 use crate::{
     batch::{self, Outcome, Stopped},
@@ -81,10 +81,11 @@ pub(super) fn plan(
         }
     }
     // It ends a transaction, so it comes before there is one.
-    for index in truncated {
-        let statement = format!("TRUNCATE TABLE {}", probe.tables[index].quoted);
-        batch.statements.push(statement);
-    }
+    let truncates = truncated.into_iter().map(|index| {
+        let table = &probe.tables[index];
+        (table, format!("TRUNCATE TABLE {}", table.quoted))
+    });
+    batch.statements.extend(undisturbed(flavour, truncates));
     batch.statements.push("START TRANSACTION".to_owned());
     for index in deleted {
         let table = &probe.tables[index];
@@ -115,14 +116,21 @@ pub(super) fn plan(
         batch.has_side_effects |= table.has_insert_trigger;
     }
     batch.statements.push("COMMIT".to_owned());
-    for index in set_back {
-        let table = &probe.tables[index];
-        if let Some(counter) = table.counter {
-            let statement = format!("ALTER TABLE {} AUTO_INCREMENT = {counter}", table.quoted);
-            batch.statements.push(statement);
-            batch.changes += 1;
-        }
-    }
+    let alters: Vec<_> = set_back
+        .into_iter()
+        .filter_map(|index| {
+            let table = &probe.tables[index];
+            let (counter, name) = (table.counter?, &table.quoted);
+            Some((
+                table,
+                format!("ALTER TABLE {name} AUTO_INCREMENT = {counter}"),
+            ))
+        })
+        .collect();
+    batch.changes += i64::try_from(alters.len()).unwrap_or_default();
+    batch
+        .statements
+        .extend(undisturbed(flavour, alters.into_iter()));
     for index in &findings.sequences {
         let sequence = &probe.sequences[*index];
         let statement = format!(
@@ -133,6 +141,30 @@ pub(super) fn plan(
         batch.changes += 1;
     }
     Plan::Batch(batch)
+}
+
+/// Statements that change a table each, kept from waiting for others while they have it for themselves.
+///
+/// MariaDB takes the tables that refer to one only then, and two sessions that wait for each other so never end: it is
+/// no use to kill them, and no timeout counts. With those tables locked there is nothing to wait for.
+fn undisturbed<'a>(
+    flavour: Flavour,
+    statements: impl Iterator<Item = (&'a ProbedTable, String)>,
+) -> Vec<String> {
+    let (referred, others): (Vec<_>, Vec<_>) = statements
+        .partition(|(table, _)| flavour == Flavour::MariaDb && !table.referring.is_empty());
+    let mut undisturbed: Vec<_> = others.into_iter().map(|(_, statement)| statement).collect();
+    let locked: BTreeSet<_> = referred
+        .iter()
+        .flat_map(|(table, _)| std::iter::once(&table.quoted).chain(&table.referring))
+        .collect();
+    if !locked.is_empty() {
+        let locks: Vec<_> = locked.iter().map(|name| format!("{name} WRITE")).collect();
+        undisturbed.push(format!("LOCK TABLES {}", locks.join(", ")));
+        undisturbed.extend(referred.into_iter().map(|(_, statement)| statement));
+        undisturbed.push("UNLOCK TABLES".to_owned());
+    }
+    undisturbed
 }
 
 /// What became of a repair.
@@ -189,7 +221,9 @@ impl Keeper {
         if error::is_connection_lost(&stopped.error) {
             return Err(lost(stopped.error));
         }
-        self.conn.query_drop("ROLLBACK").await.map_err(lost)?;
+        // In this order: the second would commit what the first takes back.
+        let statement = "ROLLBACK; UNLOCK TABLES";
+        self.conn.query_drop(statement).await.map_err(lost)?;
         // Which of its changes came about nobody knows.
         self.changes = None;
         // Somebody came between probe and repair: looking again finds them.

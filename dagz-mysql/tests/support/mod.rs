@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    future::Future,
     time::{Duration, Instant},
 };
 
@@ -231,6 +232,21 @@ pub(crate) async fn rows(conn: &mut Conn, query: &str) -> Vec<String> {
             values.collect::<Vec<_>>().join(" ")
         })
         .collect()
+}
+
+/// What `done` comes to, which must not take longer than `limit`: then it is told what all sessions are at.
+///
+/// # Panics
+/// When it does.
+pub(crate) async fn within<T>(limit: Duration, done: impl Future<Output = T>) -> T {
+    if let Ok(done) = tokio::time::timeout(limit, done).await {
+        return done;
+    }
+    let sessions = rows(&mut connect(&opts("")).await, "SHOW FULL PROCESSLIST").await;
+    panic!(
+        "not done after {limit:?}, with these sessions on the server:\n{}",
+        sessions.join("\n")
+    );
 }
 
 /// The state of the first session that `is_wanted` by its number and what it does.
