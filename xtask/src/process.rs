@@ -8,10 +8,12 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError, mpsc};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process_group};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
@@ -66,6 +68,15 @@ pub(crate) fn check_interrupted() -> Result<()> {
 /// Runs `command` to its end, giving each line of both its streams to `each`, without the line's end.
 pub(crate) fn run_lines(
     command: &mut Command,
+    each: impl FnMut(Stream, &str),
+) -> Result<ExitStatus> {
+    run_watched(command, Duration::MAX, each)
+}
+
+/// [`run_lines`] for what should be heard of: once it was silent for `silence`, it is ended, which is an error.
+pub(crate) fn run_watched(
+    command: &mut Command,
+    silence: Duration,
     mut each: impl FnMut(Stream, &str),
 ) -> Result<ExitStatus> {
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -80,15 +91,30 @@ pub(crate) fn run_lines(
         .stderr
         .take()
         .map(|pipe| thread::spawn(move || send_lines(pipe, Stream::Err, &sender)));
-    for (stream, line) in lines {
-        each(stream, &line);
+    let is_silent = loop {
+        match lines.recv_timeout(silence) {
+            Ok((stream, line)) => each(stream, &line),
+            Err(RecvTimeoutError::Disconnected) => break false,
+            Err(RecvTimeoutError::Timeout) => break true,
+        }
+    };
+    if is_silent && let Some(group) = group_of(&child.0) {
+        // Its end is waited for below.
+        let _gone = kill_process_group(group, Signal::KILL);
     }
     for reader in [out, err].into_iter().flatten() {
         if reader.join().is_err() {
             bail!("a reader of the child's output panicked");
         }
     }
-    child.wait()
+    let status = child.wait()?;
+    ensure!(
+        !is_silent,
+        "`{}` was not heard of for {} s, and was ended: its last lines tell where it hangs",
+        command.get_program().to_string_lossy(),
+        silence.as_secs_f64()
+    );
+    Ok(status)
 }
 
 /// Runs `command` to its end, with the streams it was given (by default xtask's own).
@@ -192,6 +218,22 @@ mod tests {
         };
         assert_eq!(of(Stream::Out), ["one", "three"]);
         assert_eq!(of(Stream::Err), ["two"]);
+    }
+
+    #[test]
+    fn who_falls_silent_is_ended_with_its_children() {
+        let mut lines = Vec::new();
+        let error = run_watched(
+            Command::new("sh").args(["-c", "echo one; sleep 600 & sleep 600"]),
+            Duration::from_millis(500),
+            |_, line| lines.push(line.to_owned()),
+        )
+        .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`sh` was not heard of for 0.5 s, and was ended: its last lines tell where it hangs"
+        );
+        assert_eq!(lines, ["one"]);
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod totals;
 use std::io::{IsTerminal, stderr, stdout};
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
@@ -15,6 +16,9 @@ pub(crate) use self::totals::Totals;
 use crate::process::{self, Stream};
 use crate::services::{self, Place, Server};
 use crate::{tools, workspace};
+
+/// Longer than tests, or a compiler between two crates, are ever silent: who is so for longer hangs.
+const SILENCE: Duration = Duration::from_secs(600);
 
 /// Words after `cargo xtask test`.
 #[derive(Args, Debug)]
@@ -83,7 +87,7 @@ pub(crate) fn run_contract(root: &Path, server: &Server) -> Result<Outcome> {
     command.args(["test", "--all-features", "--no-fail-fast"]);
     command.args(["--package", driver, "--test", "contract"]);
     command.envs(server.environment());
-    run_counted(command)
+    run_counted(command, SILENCE)
 }
 
 /// Runs the random tests of `package`, and shows their output.
@@ -94,7 +98,8 @@ pub(crate) fn run_random(root: &Path, package: &str, servers: &[Server]) -> Resu
     for server in servers {
         command.envs(server.environment());
     }
-    run_counted(command)
+    // As long as they are told to, without a word.
+    run_counted(command, Duration::MAX)
 }
 
 /// What came of a run.
@@ -142,16 +147,17 @@ pub(crate) fn run_tests(
     for server in servers {
         command.envs(server.environment());
     }
-    run_counted(command)
+    run_counted(command, SILENCE)
 }
 
-fn run_counted(mut command: Command) -> Result<Outcome> {
+/// Runs `command`, unless it falls silent for `silence`, and shows its output.
+fn run_counted(mut command: Command, silence: Duration) -> Result<Outcome> {
     // The runner writes into our pipe and would leave colours out.
     if stdout().is_terminal() && stderr().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always");
     }
     let mut totals = Totals::default();
-    let status = process::run_lines(&mut command, |stream, line| {
+    let status = process::run_watched(&mut command, silence, |stream, line| {
         match stream {
             Stream::Out => println!("{line}"),
             Stream::Err => eprintln!("{line}"),
