@@ -27,6 +27,7 @@ pub mod runtime;
 mod scope;
 mod settings;
 mod setup;
+mod slow;
 mod turn;
 mod worker;
 

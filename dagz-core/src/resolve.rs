@@ -16,13 +16,13 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::{
     Access, DbConfig, Error, ErrorKind, Result, Scope, Settings, Target, Worker,
     config::configured, event, event::Event, handover, job::Job, once::once, progress::Key,
-    runtime, scope,
+    runtime, scope, slow,
 };
 
 /// The answer to an access: the name to open.
@@ -246,14 +246,24 @@ async fn open(work: Work) -> Result<Target> {
     handover::still_ours(scope)?;
 
     let name = config.rewrite(scope.worker(), &access.name)?;
-    let failed = |doing: &'static str| {
-        let text = format!(
-            "{doing} the {driver} database `{name}` at `{}` for `{}` on {} failed",
+    let what = |doing: &'static str| {
+        format!(
+            "{doing} the {driver} database `{name}` at `{}` for `{}` on {}",
             access.endpoint,
             scope.test(),
             scope.worker()
-        );
+        )
+    };
+    let failed = |doing: &'static str| {
+        let text = format!("{} failed", what(doing));
         move |error: Error| Error::new(error.kind(), text).with_source(error)
+    };
+    let tell = |doing: &'static str| {
+        let what = what(doing);
+        move |taken: Duration| {
+            let text = format!("{what} has taken {} s so far", taken.as_secs());
+            event::warn(Some(driver), &text);
+        }
     };
     let endpoint = config
         .identify(&access.endpoint)
@@ -276,10 +286,11 @@ async fn open(work: Work) -> Result<Target> {
     let key: Key = (driver, target.endpoint.clone(), name.clone());
     let cell = scope.inner.progress.cell(key.clone());
     let ready = cell.get_or_init(|| async {
-        init(&*config, &target)
+        slow::watched(init(&*config, &target), slow::FIRST, tell("initialising"))
             .await
             .map_err(failed("initialising"))?;
-        prepare(&*config, &target, scope, &key)
+        let prepare = prepare(&*config, &target, scope, &key);
+        slow::watched(prepare, slow::FIRST, tell("preparing"))
             .await
             .map_err(failed("preparing"))
     });

@@ -234,6 +234,25 @@ fn step_8_prepare_runs_once_per_scope_however_many_ask_at_once() {
 }
 
 #[test]
+fn step_8_what_takes_long_is_told_of_while_it_does() {
+    let mut folders = Folders::new("patient");
+    folders.slow = Duration::from_millis(5_300);
+    configured_as(folders);
+    let guard = enter("t");
+    let worker = guard.scope().worker();
+    open("patient", "myapp").unwrap();
+    let settings = dagz_core::Settings::current().unwrap();
+    let log = settings.state_dir().join("jobs/j1/events.jsonl");
+    let log = fs::read_to_string(log).unwrap();
+    let told = |line: &&str| line.contains("\"warning\"") && line.contains("patient");
+    let told: Vec<_> = log.lines().filter(told).collect();
+    let expected = format!(
+        "preparing the patient database `myapp_{worker}` at `disk` for `t` on {worker} has taken 5 s so far"
+    );
+    assert!(told.len() == 1 && told[0].contains(&expected), "{told:?}");
+}
+
+#[test]
 fn step_8_a_scope_is_not_left_while_a_preparation_runs() {
     let mut folders = Folders::new("slow");
     folders.slow = Duration::from_millis(100);
