@@ -261,8 +261,7 @@ async fn open(work: Work) -> Result<Target> {
     let tell = |doing: &'static str| {
         let what = what(doing);
         move |taken: Duration| {
-            let text = format!("{what} has taken {} s so far", taken.as_secs());
-            event::warn(Some(driver), &text);
+            event::warn(Some(driver), &format!("{what} has taken {taken:?} so far"));
         }
     };
     let endpoint = config

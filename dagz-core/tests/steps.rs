@@ -247,7 +247,7 @@ fn step_8_what_takes_long_is_told_of_while_it_does() {
     let told = |line: &&str| line.contains("\"warning\"") && line.contains("patient");
     let told: Vec<_> = log.lines().filter(told).collect();
     let expected = format!(
-        "preparing the patient database `myapp_{worker}` at `disk` for `t` on {worker} has taken 5 s so far"
+        "preparing the patient database `myapp_{worker}` at `disk` for `t` on {worker} has taken 5s so far"
     );
     assert!(told.len() == 1 && told[0].contains(&expected), "{told:?}");
 }
