@@ -64,7 +64,7 @@ pub(crate) fn connecting(to: Destination, error: lapin::Error) -> Error {
                 "vhost `{vhost}` at `{endpoint}` is down: see the broker's log, or delete it (`rabbitmqctl delete_vhost {vhost}`)"
             ),
         ),
-        Cause::NotFound | Cause::Locked | Cause::Other => (
+        Cause::NotFound | Cause::Locked | Cause::NotImplemented | Cause::Other => (
             ErrorKind::Unreachable,
             format!("cannot open a connection to vhost `{vhost}` at `{endpoint}`"),
         ),
@@ -123,6 +123,8 @@ pub(crate) enum Cause {
     NotAllowed,
     NotFound,
     Locked,
+    /// The kind of queue does not do that.
+    NotImplemented,
     Unreachable,
     /// The vhost is there, and its part of the broker does not run: it starts, ends, or failed.
     Down,
@@ -167,6 +169,7 @@ impl Cause {
                 // `CONNECTION_FORCED`: closed by an operator, or going down.
                 320 => Self::Unreachable,
                 530 => Self::NotAllowed,
+                540 => Self::NotImplemented,
                 541 if told.get_message().as_str().contains("is down") => Self::Down,
                 _ => Self::Other,
             },

@@ -35,7 +35,7 @@ pub(crate) use self::{
 use crate::{
     Driver, error, login,
     management::part,
-    reset::{Claim, Failure, Keeper, Sweep},
+    reset::{Claim, Failure, Keeper, Order, Sweep},
     server::Server,
     topology::Topology,
 };
@@ -278,7 +278,7 @@ async fn empty(server: &Server, keeper: &mut Keeper, target: &Target) -> Result<
         id: String::new(),
         topology: Topology::default(),
     };
-    Ok(keeper.sweep(target, &nothing).await? == Sweep::Clean)
+    Ok(keeper.sweep(target, &nothing, Order::Together).await? == Sweep::Clean)
 }
 
 async fn is_made_by(server: &Server, vhost: &str, nonce: &str) -> Result<bool> {

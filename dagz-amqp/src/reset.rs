@@ -19,7 +19,7 @@ use dagz_core::{Error, ErrorKind, Result, Target, event::Event, runtime};
 
 pub(crate) use self::{
     keeper::{Claim, Keeper, MARK},
-    sweep::Sweep,
+    sweep::{Order, Sweep},
 };
 use crate::{
     Driver, Prepare,
@@ -79,7 +79,12 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
                 keeper?
             }
         };
-        let taken = tokio::time::timeout(PATIENCE, take(driver, target, &mut keeper, mode)).await;
+        let order = match tries {
+            0 => Order::Together,
+            _ => Order::LookFirst,
+        };
+        let take = take(driver, target, &mut keeper, mode, order);
+        let taken = tokio::time::timeout(PATIENCE, take).await;
         tries += 1;
         match taken.unwrap_or_else(|_| Err(Failure::Lost(silent(target)))) {
             Ok(()) => {
@@ -107,6 +112,7 @@ async fn take(
     target: &Target,
     keeper: &mut Keeper,
     mode: Prepare,
+    order: Order,
 ) -> Result<(), Failure> {
     let database = driver.database(target);
     let patience = driver.config().lock_timeout;
@@ -121,8 +127,8 @@ async fn take(
     if let (Claim::Kept, Some(login), Some(found), Some(start)) =
         (claim, next, found, keeper.start.clone())
     {
-        if mode == Prepare::Reset && keeper.undo_found(target, &start, found).await? == Sweep::Stuck
-        {
+        let undo = keeper.undo_found(target, &start, found, order);
+        if mode == Prepare::Reset && undo.await? == Sweep::Stuck {
             return Err(stuck(target));
         }
         database.logs_in(target, Some(login));
@@ -159,7 +165,7 @@ async fn take(
         futures_util::future::join(login::create(server, target.name(), &rights), removed).await;
     removed.map_err(Failure::Final)?;
     let login = login.map_err(Failure::Final)?;
-    if mode == Prepare::Reset && keeper.sweep(target, &start).await? == Sweep::Stuck {
+    if mode == Prepare::Reset && keeper.sweep(target, &start, order).await? == Sweep::Stuck {
         return Err(stuck(target));
     }
     database.logs_in(target, Some(login));
@@ -194,7 +200,7 @@ async fn by_hand(driver: &Driver, target: &Target) -> Result<()> {
     };
     let keeper = slot.as_mut().ok_or_else(not_ours)?;
     let start = keeper.start.clone().ok_or_else(not_ours)?;
-    let swept = keeper.sweep(target, &start).await;
+    let swept = keeper.sweep(target, &start, Order::LookFirst).await;
     match swept.map_err(Failure::into_error)? {
         Sweep::Clean => Ok(()),
         Sweep::Stuck => Err(Error::new(
@@ -284,10 +290,11 @@ pub(crate) enum Failure {
 impl Failure {
     /// Tells what is gone from a command that failed.
     pub(crate) fn of(message: &str, error: lapin::Error) -> Self {
-        // Dagz's own user is refused, and what was there is not, where another run has deleted the vhost.
+        // Dagz's own user is refused, and what was there is not, where another run has deleted the vhost. What a kind of
+        // queue does not do costs the connection.
         let lost = matches!(
             Cause::of(&error),
-            Cause::Unreachable | Cause::AccessRefused | Cause::NotFound
+            Cause::Unreachable | Cause::AccessRefused | Cause::NotFound | Cause::NotImplemented
         );
         let error = error::command(message, error);
         if lost {

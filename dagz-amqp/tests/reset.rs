@@ -155,6 +155,30 @@ fn queues_that_a_test_declared_otherwise() {
 }
 
 #[test]
+fn queues_that_a_test_declared_as_another_kind() {
+    is_undone("kind", async |_, channel| {
+        for queue in ["orders", "ledger"] {
+            channel
+                .queue_delete(queue.into(), QueueDeleteOptions::default())
+                .await
+                .unwrap();
+            let durable = QueueDeclareOptions {
+                durable: true,
+                ..QueueDeclareOptions::default()
+            };
+            let mut arguments = FieldTable::default();
+            let stream = AMQPValue::LongString("stream".into());
+            arguments.insert("x-queue-type".into(), stream);
+            channel
+                .queue_declare(queue.into(), durable, arguments)
+                .await
+                .unwrap();
+            publish(channel, "", queue, "text").await;
+        }
+    });
+}
+
+#[test]
 fn queues_that_go_with_their_consumer() {
     is_undone("auto", async |_, channel| {
         let auto_delete = QueueDeclareOptions {

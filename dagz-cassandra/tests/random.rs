@@ -71,7 +71,7 @@ fn any_workload_is_undone() {
             );
             let changed = Cell::new(0);
             let mut runner = TestRunner::new(Cases {
-                cases: 40,
+                cases: dagz_testkit::site::cases(40),
                 failure_persistence: None,
                 ..Cases::default()
             });

@@ -4,7 +4,6 @@ mod support;
 
 use std::{
     cell::{Cell, OnceCell},
-    env,
     time::Duration,
 };
 
@@ -146,7 +145,7 @@ fn at_random(
             }
             let start = state(&mut site.connect().await).await;
             let mut runner = TestRunner::new(Cases {
-                cases: soak().unwrap_or(cases),
+                cases: dagz_testkit::site::cases(cases),
                 // A failure is the server's state, which a later run does not have.
                 failure_persistence: None,
                 max_shrink_iters: if blind.is_some() { 0 } else { 100 },
@@ -175,11 +174,6 @@ fn at_random(
         },
     );
     failed.into_inner()
-}
-
-/// How many cases are run by hand, in place of the few.
-fn soak() -> Option<u32> {
-    env::var("DAGZ_TEST_CASES").ok()?.parse().ok()
 }
 
 /// Does what a test does and what lives on after it, resets, and looks.

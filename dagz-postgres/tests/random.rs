@@ -146,7 +146,7 @@ fn at_random(test: &str, cases: u32, prepare: Prepare, process: Process) {
             let start = dump(&site.connect().await).await;
             let oid = rows(&site.connect().await, OID).await;
             let mut runner = TestRunner::new(Cases {
-                cases,
+                cases: dagz_testkit::site::cases(cases),
                 // A failure is the server's state, which a later run does not have.
                 failure_persistence: None,
                 max_shrink_iters: 200,

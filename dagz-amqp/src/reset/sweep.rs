@@ -31,6 +31,16 @@ const ROUNDS: usize = 12;
 /// Up to so many messages are taken one by one: on newer brokers a purge costs as much as fifty of them.
 const FEW: u32 = 40;
 
+/// When queues are asked for messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// While it is looked what is declared, which saves a round trip.
+    Together,
+    /// Afterwards. Of a queue that a test has declared anew as one of another kind, the broker answers some questions
+    /// by closing the connection.
+    LookFirst,
+}
+
 /// What came of a sweep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sweep {
@@ -86,6 +96,7 @@ impl Keeper {
         target: &Target,
         start: &Start,
         found: Found,
+        order: Order,
     ) -> Result<Sweep, Failure> {
         let Found {
             drift,
@@ -107,11 +118,16 @@ impl Keeper {
                 Err(error) => return Err(self.cannot("empty", error)),
             }
         }
-        self.sweep(target, start).await
+        self.sweep(target, start, order).await
     }
 
     /// Brings the vhost to `start`.
-    pub(crate) async fn sweep(&mut self, target: &Target, start: &Start) -> Result<Sweep, Failure> {
+    pub(crate) async fn sweep(
+        &mut self,
+        target: &Target,
+        start: &Start,
+        order: Order,
+    ) -> Result<Sweep, Failure> {
         let topology = &start.topology;
         let passes = 1 + usize::from(topology.has_dead_letters());
         let mut renew = topology.has_streams();
@@ -125,15 +141,17 @@ impl Keeper {
                     false => Ok(None),
                 }
             };
-            let (looked, drained) =
-                futures_util::future::join(looked, drain(&channel, topology)).await;
-            let drained = match drained {
-                Ok(drained) => drained,
-                Err(error) if Cause::of(&error) == Cause::NotFound => {
-                    self.respare().await?;
-                    Drained::Missing
+            let (looked, drained) = match order {
+                Order::Together => {
+                    let drained = drain(&channel, topology);
+                    let (looked, drained) = futures_util::future::join(looked, drained).await;
+                    (looked, Some(drained))
                 }
-                Err(error) => return Err(self.cannot("empty", error)),
+                Order::LookFirst => (looked.await, None),
+            };
+            let drained = match drained {
+                Some(drained) => Some(self.drained(drained).await?),
+                None => None,
             };
             if let Some((now, locked)) = looked? {
                 let drift = match std::mem::take(&mut renew) {
@@ -150,6 +168,13 @@ impl Keeper {
                     continue;
                 }
             }
+            let drained = match drained {
+                Some(drained) => drained,
+                None => {
+                    let drained = drain(&channel, topology).await;
+                    self.drained(drained).await?
+                }
+            };
             look = drained == Drained::Missing;
             clean = match drained {
                 Drained::Nothing => clean + 1,
@@ -160,6 +185,18 @@ impl Keeper {
             }
         }
         Ok(Sweep::Stuck)
+    }
+
+    /// What came of asking all queues; of one that is not there, too.
+    async fn drained(&mut self, drained: lapin::Result<Drained>) -> Result<Drained, Failure> {
+        match drained {
+            Ok(drained) => Ok(drained),
+            Err(error) if Cause::of(&error) == Cause::NotFound => {
+                self.respare().await?;
+                Ok(Drained::Missing)
+            }
+            Err(error) => Err(self.cannot("empty", error)),
+        }
     }
 
     /// A queue that has messages, and how many.
