@@ -35,11 +35,10 @@ ORDER BY c.oid";
 
 /// The tables whose files are empty, so that there is no row in them, not even of a transaction
 /// that is open. Needs a superuser; tells none while another session has a transaction open, which
-/// might write, and commit, before the probe looks; and none where the log of writes tells.
+/// might write, and commit, before the probe looks.
 const UNFILLED: &str = "
 SELECT t.oid FROM dagz_baseline.tables t
-WHERE NOT (SELECT is_logged FROM dagz_baseline.state)
-  AND (pg_stat_file(pg_relation_filepath(t.oid), true)).size = 0
+WHERE (pg_stat_file(pg_relation_filepath(t.oid), true)).size = 0
   AND NOT EXISTS (SELECT FROM pg_stat_get_activity(NULL) a
                   WHERE a.datid = (SELECT oid FROM pg_database WHERE datname = current_database())
                     AND a.pid <> pg_backend_pid() AND a.backend_type = 'client backend'

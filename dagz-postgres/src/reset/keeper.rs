@@ -5,7 +5,7 @@
 //! again when it is lost, and makes the database anew when that is its outcome.
 
 use dagz_core::{Result, Target, driver::Failure};
-use futures_util::future::{join, join3};
+use futures_util::future::join4;
 use tokio_postgres::{Client, Statement};
 
 use super::{
@@ -30,8 +30,8 @@ pub(crate) struct Keeper {
     pub(super) lock: Statement,
     pub(super) truncate: Option<Probe>,
     pub(super) baseline: Option<Probe>,
-    /// The tables that were empty for certain when it was opened; for the reset that opened it.
-    unfilled: Option<Vec<u32>>,
+    /// Whether it has not reset anything yet.
+    is_new: bool,
     pub(super) is_locked: bool,
     pub(super) quick: Option<Quick>,
     /// Whether the server's count of sessions is up to date.
@@ -74,17 +74,12 @@ impl Keeper {
             Err(error) => return Err(error),
         };
         let unusable = |error| probe::failed(target.name(), error);
-        // In this order, in one round trip. Which tables are unfilled is known only under the lock.
-        let ((set, lock, is_locked), (catalog, unfilled)) = join(
-            join3(
-                client.batch_execute(SESSION_SETTINGS),
-                lock::prepare(&client),
-                lock::take_if_free(&client),
-            ),
-            join(
-                Catalog::load(&client, target.name(), server.major()),
-                Catalog::unfilled(&client),
-            ),
+        // In this order, in one round trip.
+        let (set, lock, is_locked, catalog) = join4(
+            client.batch_execute(SESSION_SETTINGS),
+            lock::prepare(&client),
+            lock::take_if_free(&client),
+            Catalog::load(&client, target.name(), server.major()),
         )
         .await;
         set.map_err(unusable)?;
@@ -105,7 +100,7 @@ impl Keeper {
                         lock,
                         truncate: None,
                         baseline: None,
-                        unfilled: unfilled.filter(|_| is_locked),
+                        is_new: true,
                         is_locked,
                         quick: None,
                         knows_sessions: server.major() >= 15,
@@ -133,8 +128,7 @@ impl Keeper {
         target: &Target,
         mode: Prepare,
     ) -> Result<Outcome, Failure> {
-        // Taken whatever happens: a later reset must not believe it.
-        let unfilled = self.unfilled.take();
+        let is_first = std::mem::take(&mut self.is_new);
         if mode == Prepare::None {
             self.take_lock(target.name()).await?;
             Ok(Outcome::Clean)
@@ -142,6 +136,11 @@ impl Keeper {
             self.reset_by_log(driver, target, mode).await
         } else {
             self.tell_that_it_looks(driver, target);
+            // Known only under the lock.
+            let unfilled = match is_first && self.is_locked && self.catalog.is_superuser {
+                true => Catalog::unfilled(&self.client).await,
+                false => None,
+            };
             self.reset_by_looking(driver, target, mode, unfilled).await
         }
     }
