@@ -5,7 +5,7 @@
 
 use std::{fmt::Display, io, time::Duration};
 
-use dagz_core::{Error, ErrorKind};
+use dagz_core::{Error, ErrorKind, driver::connection_ended};
 use lapin::uri::AMQPUri;
 
 use crate::route;
@@ -113,7 +113,11 @@ pub(crate) fn command(message: impl Display, error: lapin::Error) -> Error {
         Cause::Unreachable => ErrorKind::Unreachable,
         _ => ErrorKind::Prepare,
     };
-    Error::new(kind, message.to_string()).with_source(error)
+    let message = match kind {
+        ErrorKind::Unreachable => connection_ended(message),
+        _ => message.to_string(),
+    };
+    Error::new(kind, message).with_source(error)
 }
 
 /// What lies behind a native error, as far as dagz acts on it.

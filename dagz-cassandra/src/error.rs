@@ -5,7 +5,10 @@
 
 use std::{fmt, fmt::Display};
 
-use dagz_core::{Error, ErrorKind, driver::Failure};
+use dagz_core::{
+    Error, ErrorKind,
+    driver::{Failure, connection_ended},
+};
 use scylla::errors::{
     ConnectionError, ConnectionPoolError, ConnectionSetupRequestErrorKind, DbError, ExecutionError,
     MetadataError, NewSessionError, PrepareError, RequestAttemptError, SchemaAgreementError,
@@ -91,12 +94,11 @@ impl Native {
 
     /// Whether the session cannot reach the server any more, so that another one may do better.
     pub(crate) fn is_lost(&self) -> bool {
-        match self.attempt() {
-            Some(RequestAttemptError::BrokenConnectionError(_)) => return true,
-            Some(RequestAttemptError::DbError(error, _)) => {
-                return matches!(error, DbError::IsBootstrapping | DbError::Overloaded);
-            }
-            _ => {}
+        if self.is_connection_ended() {
+            return true;
+        }
+        if let Some(RequestAttemptError::DbError(error, _)) = self.attempt() {
+            return matches!(error, DbError::IsBootstrapping | DbError::Overloaded);
         }
         match self {
             Self::Execution(error) => matches!(
@@ -111,6 +113,12 @@ impl Native {
             Self::Agreement(_) => true,
             Self::UseKeyspace(_) | Self::Unexpected(_) => false,
         }
+    }
+
+    /// Whether it was on its way over a connection that is gone.
+    fn is_connection_ended(&self) -> bool {
+        let attempt = self.attempt();
+        matches!(attempt, Some(RequestAttemptError::BrokenConnectionError(_)))
     }
 
     /// Whether the server says that a keyspace, a table or a column is not there.
@@ -220,12 +228,14 @@ pub(crate) fn statement(
         )
         .with_source(error);
     }
-    let kind = if error.is_lost() {
-        ErrorKind::Unreachable
+    let (kind, message) = if error.is_connection_ended() {
+        (ErrorKind::Unreachable, connection_ended(message))
+    } else if error.is_lost() {
+        (ErrorKind::Unreachable, message.to_string())
     } else {
-        otherwise
+        (otherwise, message.to_string())
     };
-    Error::new(kind, message.to_string()).with_source(error)
+    Error::new(kind, message).with_source(error)
 }
 
 /// What stopped a statement that was to do `what` to `keyspace`, and whether another session may do better.

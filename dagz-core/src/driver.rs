@@ -11,7 +11,7 @@
 //! | [`Stamp`], [`Owner`], [`birth_number`] | whose a database is |
 //! | [`template`] | names and fingerprints of templates, and which of them are too many |
 //! | [`Stamped`] | what the driver's `databases` lists |
-//! | [`Failure`] | whether a reset is worth another connection |
+//! | [`Failure`], [`connection_ended`] | whether a reset is worth another connection, and what to say where one was ended |
 //! | [`Shelf`] | connections that are kept from test to test |
 //! | [`Lull`] | when to look what a test left, so that the next one need not |
 //! | [`Checkup`] | what the driver's `doctor` finds out |
@@ -34,7 +34,7 @@ pub use self::{
     cleanup::Stamped,
     command::command_line,
     configured::Configured,
-    failure::Failure,
+    failure::{Failure, connection_ended},
     hook::{BoxError, Hook, Migrate, Migrations, PrepareWith},
     known::{Known, Server},
     lull::Lull,

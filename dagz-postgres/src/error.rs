@@ -5,7 +5,7 @@
 
 use std::{error::Error as _, fmt::Display, io};
 
-use dagz_core::{Error, ErrorKind};
+use dagz_core::{Error, ErrorKind, driver::connection_ended};
 use tokio_postgres::error::SqlState;
 
 /// Where a connection was going, for the message of one that failed.
@@ -99,7 +99,7 @@ pub(crate) fn statement(
         Cause::MissingDatabase | Cause::Settings | Cause::Other => otherwise,
     };
     let message = match cause {
-        Cause::Unreachable => format!("{message}: the server ended the connection, is it running?"),
+        Cause::Unreachable => connection_ended(message),
         _ => message.to_string(),
     };
     Error::new(kind, message).with_source(error)

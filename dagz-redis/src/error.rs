@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use dagz_core::{Error, ErrorKind};
+use dagz_core::{Error, ErrorKind, driver::connection_ended};
 use redis::{ConnectionInfo, RedisError, ServerErrorKind};
 
 use crate::route;
@@ -114,9 +114,11 @@ pub(crate) fn command(
             ErrorKind::AccessDenied,
             format!(": user `{user}` lacks a right, `ACL SETUSER {user} {RIGHTS}`"),
         ),
-        Cause::TooManyConnections | Cause::NotReady | Cause::Unreachable => {
-            (ErrorKind::Unreachable, String::new())
+        Cause::Unreachable => {
+            return Error::new(ErrorKind::Unreachable, connection_ended(message))
+                .with_source(error);
         }
+        Cause::TooManyConnections | Cause::NotReady => (ErrorKind::Unreachable, String::new()),
         Cause::ReadOnly => (
             ErrorKind::Unsupported,
             ": it is a replica, connect to its master".to_owned(),

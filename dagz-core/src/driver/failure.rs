@@ -1,5 +1,7 @@
 //! Why a reset stopped, and whether it is worth another connection.
 
+use std::fmt::Display;
+
 use crate::Error;
 
 /// Why something on a kept connection stopped.
@@ -26,6 +28,11 @@ impl Failure {
             Self::Lost(error) | Self::Final(error) => error,
         }
     }
+}
+
+/// What an error says where the connection was ended in the middle of what `message` tells.
+pub fn connection_ended(message: impl Display) -> String {
+    format!("{message}: the server ended the connection, is it running?")
 }
 
 impl From<Error> for Failure {
