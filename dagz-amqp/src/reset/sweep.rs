@@ -163,7 +163,8 @@ impl Keeper {
                     tokio::time::sleep(Duration::from_millis(5)).await;
                 }
                 if !drift.is_empty() || !locked.is_empty() {
-                    self.undo(target, topology, &drift).await?;
+                    // That a stream was not made anew is seen by nothing else.
+                    renew = !self.undo(target, topology, &drift).await? && topology.has_streams();
                     clean = 0;
                     continue;
                 }
@@ -249,13 +250,13 @@ impl Keeper {
         Ok((Topology::of(&definitions), locked.collect()))
     }
 
-    /// Does what `drift` says, as far as it can; whoever calls looks again.
+    /// Does what `drift` says, as far as it can; tells whether that was all of it. Whoever calls looks again.
     async fn undo(
         &mut self,
         target: &Target,
         start: &Topology,
         drift: &Drift,
-    ) -> Result<(), Failure> {
+    ) -> Result<bool, Failure> {
         Event::new("drift")
             .target(target)
             .detail(drift.describe())
@@ -264,6 +265,7 @@ impl Keeper {
             .await
             .map_err(Failure::Final)?;
         let mut channel = self.spare().await?;
+        let mut is_done = true;
         for step in steps(drift) {
             let done = join_all(step.iter().map(|step| step.run(&channel, start))).await;
             let Some(error) = done.into_iter().find_map(Result::err) else {
@@ -272,12 +274,13 @@ impl Keeper {
             match Cause::of(&error) {
                 // What was to go has gone, or is in somebody's way for another moment.
                 Cause::NotFound | Cause::Locked | Cause::Other => {
+                    is_done = false;
                     channel = self.respare().await?;
                 }
                 _ => return Err(self.cannot("reset", error)),
             }
         }
-        Ok(())
+        Ok(is_done)
     }
 
     fn cannot(&mut self, doing: &str, error: lapin::Error) -> Failure {
