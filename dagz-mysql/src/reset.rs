@@ -33,8 +33,8 @@ use dagz_core::{
 };
 use mysql_async::Conn;
 
-pub(crate) use self::keeper::Keeper;
 use self::keeper::{Opened, Outcome};
+pub(crate) use self::{hold::SPARE_TABLES, keeper::Keeper};
 use crate::{
     Driver, Prepare,
     driver::{Database, configured},

@@ -38,6 +38,9 @@ use crate::{
     sql,
 };
 
+/// How many tables a session has open beside those of its database: dagz's own, and the server's.
+pub(crate) const SPARE_TABLES: u64 = 10;
+
 /// How often it is looked whether the fence has closed, a millisecond apart.
 const CLOSING: usize = 20;
 
@@ -168,7 +171,7 @@ impl Keeper {
             Flavour::MySql => format!(
                 "{} AND @@table_open_cache DIV @@table_open_cache_instances > {}",
                 self.facts.shows_locks,
-                probe.tables.len() + 10
+                probe.tables.len() as u64 + SPARE_TABLES
             ),
         };
         let question = format!("SELECT {is_possible}, {sees_all}");
