@@ -54,6 +54,37 @@ fn what_holds_a_lock_is_ended_before_the_next_test() {
     });
 }
 
+/// More than are looked at by one statement.
+const MANY: usize = 250;
+
+#[test]
+fn among_many_tables_one_that_is_locked_is_found() {
+    let with_many = |config: Config| {
+        config.migrate_with("many", |opts| async move {
+            let tables: String = (0..MANY)
+                .map(|n| format!("CREATE TABLE t{n} (id INT PRIMARY KEY);"))
+                .collect();
+            connect(&opts).await.query_drop(tables).await
+        })
+    };
+    at_site("many", with_many, async |site: &Site| {
+        site.init().await;
+        for table in [0, MANY / 2, MANY - 1] {
+            let mut leaked = site.connect().await;
+            let write = format!("BEGIN; INSERT INTO t{table} VALUES (1)");
+            execute(&mut leaked, &write).await;
+            site.driver.release(&site.target).await;
+            site.prepare().await;
+            leaked
+                .query_drop("COMMIT")
+                .await
+                .expect_err("the session has ended");
+            let left = format!("SELECT COUNT(*) FROM t{table}");
+            assert_eq!(rows(&mut site.connect().await, &left).await, ["0"]);
+        }
+    });
+}
+
 #[test]
 fn a_transaction_that_commits_in_time_is_undone() {
     at_site("late_commit", with_schema, async |site: &Site| {

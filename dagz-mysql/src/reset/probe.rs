@@ -152,11 +152,18 @@ impl Probe {
             (Step::Stamp, STAMP.to_owned()),
             (Step::Changes, changes::statement(facts.flavour).to_owned()),
         ];
-        let (before, after) = match &watch {
-            Watch::Ask(statement) => (statement.clone(), None),
-            Watch::Take(statement) => (statement.clone(), Some("UNLOCK TABLES".to_owned())),
-        };
-        steps.push((Step::Watch, before));
+        match &watch {
+            Watch::Ask(statement) => steps.push((Step::Watch, statement.clone())),
+            Watch::Take(statements) => {
+                steps.extend(
+                    statements
+                        .iter()
+                        .map(|statement| (Step::Watch, statement.clone())),
+                );
+                // Before it is looked: under locks, opening a table takes as long as there are locks.
+                steps.push((Step::Unlock, "UNLOCK TABLES".to_owned()));
+            }
+        }
         let empty = tables
             .iter()
             .enumerate()
@@ -179,10 +186,6 @@ impl Probe {
             .collect();
         let seeds = seeds.chunks(baseline::AT_ONCE);
         steps.extend(seeds.map(|seeds| (Step::Seeds, seeds.join(" UNION ALL "))));
-        if let Some(unlock) = after {
-            steps.push((Step::Unlock, unlock));
-        }
-        // Not locked: that would keep them from being looked at.
         let states: Vec<_> = sequences
             .iter()
             .enumerate()

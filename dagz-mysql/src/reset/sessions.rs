@@ -24,6 +24,9 @@ use crate::{
     sql,
 };
 
+/// How many tables are locked at once. A server compares each lock with all that the session has.
+const AT_ONCE: usize = 100;
+
 /// How long a session that was told to end may take.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -32,8 +35,9 @@ const ENDING: Duration = Duration::from_secs(5);
 pub(super) enum Watch {
     /// A statement that answers with a number, 0 for nobody.
     Ask(String),
-    /// A statement that takes the locks, and fails if it cannot.
-    Take(String),
+    /// Statements that take the locks, each of some tables after giving back those of the one before. The first that
+    /// cannot fails. If none does, every transaction that was open at the beginning is over at the end.
+    Take(Vec<String>),
 }
 
 impl Watch {
@@ -41,19 +45,15 @@ impl Watch {
         if facts.shows_locks {
             return Self::Ask(format!("SELECT COUNT(*) {}", holders(database)));
         }
-        let locks: Vec<_> = tables
-            .iter()
-            .map(|table| format!("{table} WRITE"))
-            .collect();
         // MySQL has no such word; its sessions wait for the shortest time that it knows, a second.
         let at_once = match facts.flavour {
             Flavour::MariaDb => " NOWAIT",
             Flavour::MySql => "",
         };
-        Self::Take(match locks.is_empty() {
-            true => "DO 0".to_owned(),
-            false => format!("LOCK TABLES {}{at_once}", locks.join(", ")),
-        })
+        let locks = tables.chunks(AT_ONCE);
+        let locks =
+            locks.map(|tables| format!("LOCK TABLES {} WRITE{at_once}", tables.join(" WRITE, ")));
+        Self::Take(locks.collect())
     }
 
     async fn is_free(&self, conn: &mut Conn) -> Result<bool, mysql_async::Error> {
@@ -62,11 +62,17 @@ impl Watch {
                 let holders: Option<u64> = conn.query_first(statement).await?;
                 Ok(holders == Some(0))
             }
-            Self::Take(statement) => match conn.query_drop(statement).await {
-                Ok(()) => conn.query_drop("UNLOCK TABLES").await.map(|()| true),
-                Err(error) if error::is_busy(&error) => Ok(false),
-                Err(error) => Err(error),
-            },
+            Self::Take(statements) => {
+                for statement in statements {
+                    // One that fails has given back those of the one before, too.
+                    match conn.query_drop(statement).await {
+                        Ok(()) => {}
+                        Err(error) if error::is_busy(&error) => return Ok(false),
+                        Err(error) => return Err(error),
+                    }
+                }
+                conn.query_drop("UNLOCK TABLES").await.map(|()| true)
+            }
         }
     }
 }
