@@ -53,6 +53,7 @@ pub struct Config {
     pub(crate) options: Options,
     pub(crate) keep_tables: Vec<String>,
     pub(crate) fetch_schema: bool,
+    pub(crate) blind: Option<&'static str>,
 }
 
 impl Config {
@@ -109,6 +110,7 @@ impl Config {
             options: Options::default(),
             keep_tables: KEPT_TABLES.map(str::to_owned).to_vec(),
             fetch_schema: false,
+            blind: None,
         }
     }
 
@@ -238,6 +240,14 @@ impl Config {
     #[must_use]
     pub fn fetch_schema(mut self, fetch: bool) -> Self {
         self.fetch_schema = fetch;
+        self
+    }
+
+    /// Switches one detection off, so that tests can see that something depends on it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn blind_to(mut self, detection: &'static str) -> Self {
+        self.blind = Some(detection);
         self
     }
 

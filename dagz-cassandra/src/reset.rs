@@ -88,7 +88,7 @@ pub async fn truncate_session(session: &Session, keyspace: &str) -> Result<()> {
     let cleared = tables.map(|table| async move {
         let keys = clear::keys(session, keyspace, table).await?;
         if !keys.is_empty() {
-            clear::clear(session, keyspace, table, keys, None, clock).await?;
+            clear::clear(session, keyspace, table, keys, None, clock, None).await?;
         }
         Ok(())
     });

@@ -4,13 +4,13 @@ mod support;
 
 use std::cell::Cell;
 
-use dagz_cassandra::Prepare;
+use dagz_cassandra::{Prepare, scylla::client::session::Session};
 use proptest::{
     collection::vec,
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
 };
-use support::{at_site, dump, made_by, split};
+use support::{Site, at_site, describe, dump, made_by, split};
 
 const SCHEMA: &str = "
     CREATE TYPE pair (a int, b text);
@@ -29,6 +29,19 @@ const SCHEMA: &str = "
 
 /// The beginning of the year 2100, in microseconds.
 const FUTURE: &str = " USING TIMESTAMP 4102444800000000";
+
+/// What a test may do to the schema.
+const CHANGES: &[&str] = &[
+    "CREATE TABLE another (id int PRIMARY KEY)",
+    "CREATE TYPE other (a int)",
+    "CREATE INDEX of_value ON seeded (value)",
+    "ALTER TABLE empty ADD more int",
+    "ALTER TABLE viewed WITH comment = 'changed'",
+    "ALTER TYPE pair ADD c int",
+    "DROP TABLE empty",
+    "DROP INDEX by_value",
+    "DROP MATERIALIZED VIEW seen",
+];
 
 /// One thing a test may do; what the schema forbids fails, as it does in tests.
 fn statement() -> impl Strategy<Value = String> {
@@ -49,56 +62,92 @@ fn statement() -> impl Strategy<Value = String> {
         1 => (table(), 0..4_i32).prop_map(|(table, id)| format!(
             "BEGIN BATCH INSERT INTO {table} (id, value) VALUES ({id}, 9) DELETE FROM wide WHERE id = {id} APPLY BATCH")),
         1 => (0..4_i32).prop_map(|id| format!("INSERT INTO empty (id, value) VALUES ({id}, 1) IF NOT EXISTS")),
+        1 => prop::sample::select(CHANGES).prop_map(str::to_owned),
     ]
 }
 
-#[test]
-fn any_workload_is_undone() {
-    for (prepare, word) in [
-        (Prepare::Baseline, "baseline"),
-        (Prepare::Truncate, "truncate"),
-    ] {
-        let config = |config| made_by(config, SCHEMA).prepare(prepare);
-        at_site(&format!("random_{word}"), config, async |site| {
-            site.init().await;
-            let session = site.connect().await;
-            let name = site.target.name();
-            let start = dump(&session, name).await;
-            assert_eq!(
-                start.contains("{\"id\""),
-                prepare == Prepare::Baseline,
-                "{start}"
-            );
-            let changed = Cell::new(0);
-            let mut runner = TestRunner::new(Cases {
-                cases: dagz_testkit::site::cases(40),
-                failure_persistence: None,
-                ..Cases::default()
-            });
-            runner
-                .run(&vec(statement(), 1..12), |statements| {
-                    tokio::task::block_in_place(|| {
-                        tokio::runtime::Handle::current().block_on(async {
-                            for statement in statements.iter().flat_map(|text| split(text)) {
-                                // What the schema forbids.
-                                drop(session.query_unpaged(statement, ()).await);
-                            }
-                            if dump(&session, name).await != start {
-                                changed.set(changed.get() + 1);
-                            }
-                            site.prepare().await;
-                            let found = dump(&session, name).await;
-                            prop_assert_eq!(&found, &start);
-                            Ok(())
-                        })
-                    })
-                })
-                .unwrap();
-            assert!(
-                changed.get() > 20,
-                "only {} workloads changed anything",
-                changed.get()
-            );
+/// Tells a workload after which the state is another one.
+fn at_random(
+    test: &str,
+    cases: u32,
+    prepare: Prepare,
+    blind: Option<&'static str>,
+) -> Option<String> {
+    let failed = Cell::new(None);
+    let configured = |config| {
+        let config = made_by(config, SCHEMA).prepare(prepare);
+        match blind {
+            Some(detection) => config.blind_to(detection),
+            None => config,
+        }
+    };
+    at_site(test, configured, async |site| {
+        site.init().await;
+        let session = site.connect().await;
+        let start = state(site, &session).await;
+        let is_seeded = start.iter().any(|line| line.contains("{\"id\""));
+        assert_eq!(is_seeded, prepare == Prepare::Baseline, "{start:?}");
+        let changed = Cell::new(0);
+        let mut runner = TestRunner::new(Cases {
+            cases: dagz_testkit::site::cases(cases),
+            failure_persistence: None,
+            max_shrink_iters: if blind.is_some() { 0 } else { 100 },
+            ..Cases::default()
         });
+        let result = runner.run(&vec(statement(), 1..12), |statements| {
+            tokio::task::block_in_place(|| {
+                tokio::runtime::Handle::current().block_on(async {
+                    for statement in statements.iter().flat_map(|text| split(text)) {
+                        // What the schema forbids.
+                        drop(session.query_unpaged(statement, ()).await);
+                    }
+                    if state(site, &session).await != start {
+                        changed.set(changed.get() + 1);
+                    }
+                    site.prepare().await;
+                    prop_assert_eq!(&state(site, &session).await, &start);
+                    Ok(())
+                })
+            })
+        });
+        failed.set(result.err().map(|error| error.to_string()));
+        if blind.is_none() {
+            let changed = changed.get();
+            assert!(changed > 20, "only {changed} workloads changed anything");
+        }
+    });
+    failed.into_inner()
+}
+
+/// Rows and definition.
+async fn state(site: &Site, session: &Session) -> Vec<String> {
+    let name = site.target.name();
+    let mut state = describe(session, name).await;
+    state.extend(dump(session, name).await.lines().map(str::to_owned));
+    state
+}
+
+fn is_exact(test: &str, prepare: Prepare) {
+    if let Some(error) = at_random(test, 40, prepare, None) {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn baselines_are_restored() {
+    is_exact("random_baseline", Prepare::Baseline);
+}
+
+#[test]
+fn truncated_stays_truncated() {
+    is_exact("random_truncate", Prepare::Truncate);
+}
+
+#[test]
+fn each_detection_is_needed() {
+    for detection in ["rows", "seeds", "future", "schema"] {
+        let test = format!("random_{detection}");
+        let failed = at_random(&test, 1_000, Prepare::Baseline, Some(detection));
+        assert!(failed.is_some(), "nobody needs `{detection}`");
     }
 }

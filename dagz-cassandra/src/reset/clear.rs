@@ -137,7 +137,7 @@ pub(super) fn found(
 }
 
 /// Empties `table`, which has the partitions `keys`, and the views that follow it. `prepared` is the
-/// [`deletion`], if it was prepared already.
+/// [`deletion`], if it was prepared already. Tests switch a detection off by `blind`.
 pub(super) async fn clear(
     session: &Session,
     keyspace: &str,
@@ -145,6 +145,7 @@ pub(super) async fn clear(
     keys: Vec<Key>,
     prepared: Option<&PreparedStatement>,
     clock: Clock,
+    blind: Option<&'static str>,
 ) -> Result<(), Native> {
     let is_due = {
         let count = u64::try_from(keys.len()).unwrap_or(u64::MAX);
@@ -171,7 +172,7 @@ pub(super) async fn clear(
         Ok::<_, Native>(())
     });
     all(DELETIONS, deletions.collect()).await?;
-    if is_alive(session, keyspace, table).await? {
+    if blind != Some("future") && is_alive(session, keyspace, table).await? {
         truncate(session, keyspace, table).await?;
     }
     Ok(())
