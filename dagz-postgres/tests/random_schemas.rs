@@ -7,7 +7,7 @@
 
 mod support;
 
-use std::{env, time::Duration};
+use std::{cell::Cell, env, time::Duration};
 
 use dagz_core::DbConfig as _;
 use dagz_postgres::Prepare;
@@ -17,7 +17,7 @@ use proptest::{
     strategy::ValueTree as _,
     test_runner::{Config as Cases, TestRunner},
 };
-use support::{Site, at_site, dump};
+use support::{Site, at_site, dump, rows, run};
 use tokio_postgres::Client;
 
 const CONNECTIONS: usize = 3;
@@ -176,16 +176,25 @@ struct Workload {
     late: Option<Vec<(usize, String)>>,
 }
 
-fn workload() -> impl Strategy<Value = Workload> {
+/// Anything; or, to see what depends on what is found out behind a test, such as give time for that and are over then.
+fn workload(is_ahead: bool) -> impl Strategy<Value = Workload> {
+    let longest = if is_ahead { 4 } else { 16 };
     (
-        vec((0..CONNECTIONS, statement()), 0..16),
+        vec((0..CONNECTIONS, statement()), 0..longest),
         prop::array::uniform3(prop::bool::weighted(0.2)),
         prop::option::of(vec((0..CONNECTIONS, statement()), 0..3)),
     )
-        .prop_map(|(statements, stays, late)| Workload {
-            statements,
-            stays,
-            late,
+        .prop_map(move |(statements, stays, late)| match is_ahead {
+            true => Workload {
+                statements,
+                stays: [false; CONNECTIONS],
+                late: Some(Vec::new()),
+            },
+            false => Workload {
+                statements,
+                stays,
+                late,
+            },
         })
 }
 
@@ -238,6 +247,57 @@ fn cases() -> u32 {
         .unwrap_or(10)
 }
 
+/// Tells a workload in a database of these tables after which that is another one, if there is such among so many.
+fn at_random(
+    (test, tag): (&str, u32),
+    tables: &[Table],
+    cases: u32,
+    prepare: Prepare,
+    blind: Option<&'static str>,
+) -> Option<String> {
+    let text = schema(tables);
+    let tag = format!("{tag} {}", text.len());
+    let failed = Cell::new(None);
+    let is_ahead = blind.is_some_and(|detection| detection.starts_with("ahead"));
+    at_site(
+        test,
+        move |config| {
+            let config = config
+                .prepare(prepare)
+                .leak_patience(Duration::from_millis(20))
+                .migrate_with(tag, move |config| {
+                    let text = text.clone();
+                    async move { support::connect(&config).await.batch_execute(&text).await }
+                });
+            match blind {
+                Some(detection) => config.blind_to(detection),
+                None => config,
+            }
+        },
+        async |site: &Site| {
+            site.init().await;
+            let start = dump(&site.connect().await).await;
+            let mut runner = TestRunner::new(Cases {
+                cases,
+                failure_persistence: None,
+                max_shrink_iters: if blind.is_some() { 0 } else { 60 },
+                // In milliseconds.
+                max_shrink_time: 60_000,
+                ..Cases::default()
+            });
+            let result = tokio::task::block_in_place(|| {
+                runner.run(&workload(is_ahead), |workload| {
+                    let after = tokio::runtime::Handle::current().block_on(round(site, &workload));
+                    prop_assert_eq!(&after, &start);
+                    Ok(())
+                })
+            });
+            failed.set(result.err().map(|error| error.to_string()));
+        },
+    );
+    failed.into_inner()
+}
+
 #[test]
 fn any_schema_is_brought_back() {
     let mut runner = TestRunner::new(Cases {
@@ -246,46 +306,70 @@ fn any_schema_is_brought_back() {
     });
     for case in 0..cases() {
         let tables = vec(table(), 1..6).new_tree(&mut runner).unwrap().current();
-        let text = schema(&tables);
         let prepare = match case % 3 {
             2 => Prepare::Truncate,
             _ => Prepare::Baseline,
         };
-        let made = text.clone();
-        at_site(
-            "random_schemas",
-            move |config| {
-                config
-                    .prepare(prepare)
-                    .leak_patience(Duration::from_millis(20))
-                    .migrate_with(format!("{case} {}", text.len()), move |config| {
-                        let made = made.clone();
-                        async move { support::connect(&config).await.batch_execute(&made).await }
-                    })
-            },
-            async |site: &Site| {
-                site.init().await;
-                let start = dump(&site.connect().await).await;
-                let mut runner = TestRunner::new(Cases {
-                    cases: 8,
-                    failure_persistence: None,
-                    max_shrink_iters: 60,
-                    // In milliseconds.
-                    max_shrink_time: 60_000,
-                    ..Cases::default()
-                });
-                let result = tokio::task::block_in_place(|| {
-                    runner.run(&workload(), |workload| {
-                        let after =
-                            tokio::runtime::Handle::current().block_on(round(site, &workload));
-                        prop_assert_eq!(&after, &start);
-                        Ok(())
-                    })
-                });
-                if let Err(error) = result {
-                    panic!("{error}\n{tables:#?}");
-                }
-            },
-        );
+        if let Some(error) = at_random(("random_schemas", case), &tables, 8, prepare, None) {
+            panic!("{error}\n{tables:#?}");
+        }
+    }
+}
+
+/// Of each kind one.
+const EACH: [Table; 4] = {
+    const PLAIN: Table = Table {
+        kind: Kind::Plain,
+        key: "serial PRIMARY KEY",
+        seeds: 5,
+        on_delete: None,
+        has_trigger: false,
+    };
+    [
+        PLAIN,
+        Table {
+            kind: Kind::Child,
+            ..PLAIN
+        },
+        Table {
+            kind: Kind::Unlogged,
+            ..PLAIN
+        },
+        Table {
+            kind: Kind::Partitioned,
+            ..PLAIN
+        },
+    ]
+};
+
+#[test]
+fn each_detection_is_needed() {
+    let version = run(async {
+        let client = support::connect(&support::config("postgres")).await;
+        rows(&client, "SHOW server_version_num").await.remove(0)
+    });
+    for detection in [
+        "writes",
+        "descendants",
+        "replica",
+        "unnoted",
+        "sequences",
+        "objects",
+        "drift",
+        "stale",
+        "ahead writes",
+        "ahead unnoted",
+        "ahead sequences",
+        "ahead objects",
+        "ahead drift",
+    ] {
+        let needs_count = detection == "stale" || detection.starts_with("ahead");
+        if needs_count && version.as_str() < "150000" {
+            // That does not count its sessions in time, so nothing is found ahead.
+            continue;
+        }
+        let test = format!("random_blind_{}", detection.replace(' ', "_"));
+        let failed = at_random((&test, 0), &EACH, 1_000, Prepare::Baseline, Some(detection));
+        assert!(failed.is_some(), "nobody needs `{detection}`");
     }
 }
