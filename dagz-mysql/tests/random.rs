@@ -17,7 +17,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
 };
-use support::{Site, at_site, connect, counters, dump, opts, until_it_waits, within};
+use support::{Site, at_site, connect, counters, dump, opts, rows, run, until_it_waits, within};
 
 const SCHEMA: &str = "
 CREATE TABLE country (code VARCHAR(40) PRIMARY KEY, value INT);
@@ -46,6 +46,9 @@ CREATE TRIGGER note_delete AFTER DELETE ON `order``s` FOR EACH ROW INSERT INTO a
 CREATE TABLE cache (value INT) ENGINE = MyISAM;
 INSERT INTO cache VALUES (1);
 ";
+
+/// MariaDB only.
+const SEQUENCE: &str = "CREATE SEQUENCE number START WITH 500 INCREMENT BY 5 CACHE 10";
 
 const TABLES: [&str; 9] = [
     "country",
@@ -82,13 +85,39 @@ fn statement() -> impl Strategy<Value = String> {
         1 => (counted, 1..9_999_i32).prop_map(|(table, value)| format!("ALTER TABLE {table} AUTO_INCREMENT = {value}")),
         1 => Just("SET foreign_key_checks = 1 - @@foreign_key_checks".to_owned()),
         1 => Just("CREATE TEMPORARY TABLE hen (value INT)".to_owned()),
+        1 => Just("DO NEXTVAL(number)".to_owned()),
     ]
 }
 
-fn workload() -> impl Strategy<Value = Workload> {
+/// What a test may do to the schema.
+const CHANGES: &[&str] = &[
+    "CREATE TABLE made (id INT)",
+    "CREATE TABLE copied SELECT * FROM country",
+    "CREATE VIEW seen AS SELECT value FROM log",
+    "CREATE INDEX by_value ON setting (value)",
+    "ALTER TABLE audit ADD COLUMN more INT DEFAULT 1",
+    "ALTER TABLE log DROP COLUMN text",
+    "RENAME TABLE setting TO renamed",
+    "DROP TRIGGER note_insert",
+    "DROP TABLE cache",
+];
+
+fn workload(does: Does) -> impl Strategy<Value = Workload> {
+    let changes = u32::from(does == Does::Change);
+    let statement = move || {
+        let change = prop::sample::select(CHANGES).prop_map(str::to_owned);
+        prop_oneof![8 => statement(), changes => change]
+    };
     // Transactions of some statements, committed or rolled back.
     let transactions = vec((vec(statement(), 1..4), prop::bool::weighted(0.8)), 0..6);
     (transactions, prop::option::weighted(0.25, statement()))
+}
+
+/// Whether a workload changes the schema, too.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Does {
+    Write,
+    Change,
 }
 
 /// Which driver resets: one that keeps its connection, or a new one each time, as under nextest.
@@ -107,8 +136,17 @@ const ROUND: Duration = Duration::from_secs(60);
 /// How long a session that lives on may do so before the next test.
 const HELD: Duration = Duration::from_millis(200);
 
+/// Rows, counters and definitions.
 async fn state(conn: &mut Conn) -> (String, Vec<String>) {
-    (dump(conn).await, counters(conn).await)
+    let (dump, mut state) = (dump(conn).await, counters(conn).await);
+    for query in [
+        "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, COLUMN_KEY) FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = DATABASE() ORDER BY 1",
+        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY 1",
+    ] {
+        state.extend(rows(conn, query).await);
+    }
+    (dump, state)
 }
 
 /// Tells a workload after which the state is another one.
@@ -116,7 +154,7 @@ fn at_random(
     test: &str,
     cases: u32,
     prepare: Prepare,
-    process: Process,
+    (process, does): (Process, Does),
     blind: Option<&'static str>,
 ) -> Option<String> {
     let configured = OnceCell::new();
@@ -128,7 +166,10 @@ fn at_random(
                 .prepare(prepare)
                 .hold(HELD)
                 .migrate_with("1", |opts| async move {
-                    connect(&opts).await.query_drop(SCHEMA).await
+                    let mut conn = connect(&opts).await;
+                    // MySQL has none.
+                    drop(conn.query_drop(SEQUENCE).await);
+                    conn.query_drop(SCHEMA).await
                 });
             let config = match blind {
                 Some(detection) => config.blind_to(detection),
@@ -154,7 +195,7 @@ fn at_random(
                 ..Cases::default()
             });
             let result = tokio::task::block_in_place(|| {
-                runner.run(&workload(), |workload| {
+                runner.run(&workload(does), |workload| {
                     let new = match (process, configured.get()) {
                         (Process::New, Some(config)) => Some(Driver::new(Config::clone(config))),
                         _ => None,
@@ -167,8 +208,8 @@ fn at_random(
                 })
             });
             failed.set(result.err().map(|error| error.to_string()));
-            if blind.is_none() {
-                // All of that in place: no workload changes the schema.
+            if blind.is_none() && does == Does::Write {
+                // All of that in place.
                 assert!(!site.is_anew().await);
             }
         },
@@ -221,41 +262,64 @@ async fn round(
     state(&mut site.connect().await).await
 }
 
-fn is_exact(test: &str, cases: u32, prepare: Prepare, process: Process) {
-    if let Some(error) = at_random(test, cases, prepare, process, None) {
+fn is_exact(test: &str, cases: u32, prepare: Prepare, process: Process, does: Does) {
+    if let Some(error) = at_random(test, cases, prepare, (process, does), None) {
         panic!("{error}");
     }
 }
 
 #[test]
 fn baselines_are_restored() {
-    is_exact("random_baseline", 60, Prepare::Baseline, Process::Same);
+    let prepare = Prepare::Baseline;
+    is_exact("random_baseline", 60, prepare, Process::Same, Does::Write);
 }
 
 #[test]
 fn truncated_stays_truncated() {
-    is_exact("random_truncate", 40, Prepare::Truncate, Process::Same);
+    let prepare = Prepare::Truncate;
+    is_exact("random_truncate", 40, prepare, Process::Same, Does::Write);
 }
 
 #[test]
 fn first_prepares_of_processes_are_as_exact() {
-    is_exact("random_new", 40, Prepare::Baseline, Process::New);
+    let prepare = Prepare::Baseline;
+    is_exact("random_new", 40, prepare, Process::New, Does::Write);
+}
+
+#[test]
+fn changed_schemas_are_made_anew() {
+    for process in [Process::Same, Process::New] {
+        let test = format!("random_changed_{process:?}").to_lowercase();
+        is_exact(&test, 30, Prepare::Baseline, process, Does::Change);
+    }
 }
 
 #[test]
 fn each_detection_is_needed() {
-    for (detection, process) in [
-        ("rows", Process::Same),
-        ("seeds", Process::Same),
-        ("counters", Process::Same),
-        ("rows", Process::New),
-        ("seeds", Process::New),
-        ("counters", Process::New),
-        ("tables", Process::Same),
-        ("waiting", Process::Same),
+    let has_sequences = run(async {
+        let version = rows(&mut connect(&opts("")).await, "SELECT VERSION()").await;
+        version[0].contains("MariaDB")
+    });
+    for (detection, process, does) in [
+        ("rows", Process::Same, Does::Write),
+        ("seeds", Process::Same, Does::Write),
+        ("counters", Process::Same, Does::Write),
+        ("sequences", Process::Same, Does::Write),
+        ("changes", Process::Same, Does::Change),
+        ("rows", Process::New, Does::Write),
+        ("seeds", Process::New, Does::Write),
+        ("counters", Process::New, Does::Write),
+        ("sequences", Process::New, Does::Write),
+        ("changes", Process::New, Does::Change),
+        ("tables", Process::Same, Does::Write),
+        ("waiting", Process::Same, Does::Write),
     ] {
+        if detection == "sequences" && !has_sequences {
+            continue;
+        }
         let test = format!("random_{detection}_{process:?}").to_lowercase();
-        let failed = at_random(&test, 1_000, Prepare::Baseline, process, Some(detection));
+        let (prepare, blind) = (Prepare::Baseline, Some(detection));
+        let failed = at_random(&test, 1_000, prepare, (process, does), blind);
         assert!(failed.is_some(), "nobody needs `{detection}`");
     }
 }
