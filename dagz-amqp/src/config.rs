@@ -38,6 +38,7 @@ pub struct Config {
     reroute_if: Option<Filter>,
     pub(crate) options: Options,
     pub(crate) lock_timeout: Duration,
+    pub(crate) blind: Option<&'static str>,
 }
 
 impl Config {
@@ -62,6 +63,7 @@ impl Config {
             reroute_if: None,
             options: Options::default(),
             lock_timeout: Duration::from_secs(2),
+            blind: None,
         }
     }
 
@@ -148,6 +150,14 @@ impl Config {
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
+        self
+    }
+
+    /// Switches one detection off, so that tests can see that something depends on it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn blind_to(mut self, detection: &'static str) -> Self {
+        self.blind = Some(detection);
         self
     }
 

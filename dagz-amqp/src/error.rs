@@ -127,7 +127,8 @@ pub(crate) enum Cause {
     NotAllowed,
     NotFound,
     Locked,
-    /// The kind of queue does not do that.
+    /// The kind of queue does not do that, or the broker fails at it where the same channel knew the queue as one of
+    /// another kind.
     NotImplemented,
     Unreachable,
     /// The vhost is there, and its part of the broker does not run: it starts, ends, or failed.
@@ -173,8 +174,8 @@ impl Cause {
                 // `CONNECTION_FORCED`: closed by an operator, or going down.
                 320 => Self::Unreachable,
                 530 => Self::NotAllowed,
-                540 => Self::NotImplemented,
                 541 if told.get_message().as_str().contains("is down") => Self::Down,
+                540 | 541 => Self::NotImplemented,
                 _ => Self::Other,
             },
             Native::InvalidProtocolVersion(_) | Native::ParsingError(_) => Self::NotRabbitMq,

@@ -116,6 +116,7 @@ async fn take(
 ) -> Result<(), Failure> {
     let database = driver.database(target);
     let patience = driver.config().lock_timeout;
+    keeper.blind = driver.config().blind;
     let holder = format!(
         "project {}, job {}, worker {}",
         target.project(),
@@ -291,7 +292,7 @@ impl Failure {
     /// Tells what is gone from a command that failed.
     pub(crate) fn of(message: &str, error: lapin::Error) -> Self {
         // Dagz's own user is refused, and what was there is not, where another run has deleted the vhost. What a kind of
-        // queue does not do costs the connection.
+        // queue does not do, or what the broker fails at, costs the connection.
         let lost = matches!(
             Cause::of(&error),
             Cause::Unreachable | Cause::AccessRefused | Cause::NotFound | Cause::NotImplemented

@@ -4,6 +4,7 @@
 //! Definitions come from the server's own tables and are never stale, unlike its statistics. Dagz's own two
 //! queues are left out.
 
+mod blind;
 mod drift;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -224,13 +225,6 @@ impl Topology {
         let mut settings = self.settings.iter();
         arguments.any(|text| text.contains("dead-letter"))
             || settings.any(|setting| setting.value.contains("dead-letter"))
-    }
-
-    /// Whether there are streams, of which nobody tells at once whether anything is in them.
-    pub(crate) fn has_streams(&self) -> bool {
-        self.queues
-            .values()
-            .any(|queue| queue.kind() == Kind::Stream)
     }
 }
 

@@ -14,14 +14,14 @@ use lapin::{
     },
     types::{AMQPValue, FieldTable},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{
     Site, at_site, channel, counts, declare, definitions,
     management::{self, part},
     publish,
 };
 
-/// Lets a test do `dirty`, and sees that nothing of it is there for the next.
+/// Lets a test do `dirty`, and sees that nothing of it is there for the next, in the same vhost.
 fn is_undone(test: &str, dirty: impl AsyncFn(&Site, &Channel)) {
     at_site(
         test,
@@ -29,6 +29,7 @@ fn is_undone(test: &str, dirty: impl AsyncFn(&Site, &Channel)) {
         async |site| {
             site.init().await;
             site.is_as_at_the_start("after the first prepare").await;
+            let made = made(site);
             for round in ["first", "second"] {
                 let connection = site.connect().await;
                 dirty(site, &channel(&connection).await).await;
@@ -43,8 +44,15 @@ fn is_undone(test: &str, dirty: impl AsyncFn(&Site, &Channel)) {
             site.prepare().await;
             site.is_as_at_the_start("for a test of another process")
                 .await;
+            assert_eq!(self::made(site), made, "not undone in place");
         },
     );
+}
+
+/// What the vhost says of the time it was made.
+fn made(site: &Site) -> Value {
+    let path = format!("/api/vhosts/{}", part(site.target.name()));
+    management::get(&path).unwrap()["description"].take()
 }
 
 #[test]
@@ -156,26 +164,31 @@ fn queues_that_a_test_declared_otherwise() {
 
 #[test]
 fn queues_that_a_test_declared_as_another_kind() {
-    is_undone("kind", async |_, channel| {
-        for queue in ["orders", "ledger"] {
-            channel
-                .queue_delete(queue.into(), QueueDeleteOptions::default())
-                .await
-                .unwrap();
-            let durable = QueueDeclareOptions {
-                durable: true,
-                ..QueueDeclareOptions::default()
-            };
-            let mut arguments = FieldTable::default();
-            let stream = AMQPValue::LongString("stream".into());
-            arguments.insert("x-queue-type".into(), stream);
-            channel
-                .queue_declare(queue.into(), durable, arguments)
-                .await
-                .unwrap();
-            publish(channel, "", queue, "text").await;
-        }
-    });
+    for (kind, queues) in [
+        ("classic", ["ledger", "audit"]),
+        ("quorum", ["orders", "audit"]),
+        ("stream", ["orders", "ledger"]),
+    ] {
+        is_undone(&format!("kind_{kind}"), async |_, channel| {
+            for queue in queues {
+                channel
+                    .queue_delete(queue.into(), QueueDeleteOptions::default())
+                    .await
+                    .unwrap();
+                let durable = QueueDeclareOptions {
+                    durable: true,
+                    ..QueueDeclareOptions::default()
+                };
+                let mut arguments = FieldTable::default();
+                arguments.insert("x-queue-type".into(), AMQPValue::LongString(kind.into()));
+                channel
+                    .queue_declare(queue.into(), durable, arguments)
+                    .await
+                    .unwrap();
+                publish(channel, "", queue, "text").await;
+            }
+        });
+    }
 }
 
 #[test]

@@ -70,6 +70,8 @@ pub(crate) struct Keeper {
     pub(super) next: Option<Login>,
     /// What was found when the last test had ended.
     pub(super) found: Option<Found>,
+    /// What tests have shown that something depends on.
+    pub(super) blind: Option<&'static str>,
 }
 
 impl fmt::Debug for Keeper {
@@ -100,6 +102,7 @@ impl Keeper {
             start: None,
             next: None,
             found: None,
+            blind: None,
         };
         match keeper.confirm().await {
             Ok(()) => Ok(keeper),

@@ -27,38 +27,28 @@ pub(super) async fn apply(server: &Server, vhost: &str, drift: &Drift) -> Result
         }
     }
     for setting in &drift.unset {
-        // One of the same name is about to be changed, and a part of it may have to go.
-        for (path, _) in requests(setting, vhost) {
-            management.delete(&path).await.map_err(failed)?;
-        }
+        let (path, _) = request(setting, vhost);
+        management.delete(&path).await.map_err(failed)?;
     }
     for setting in &drift.set {
-        for (path, body) in requests(setting, vhost) {
-            management.put(&path, body).await.map_err(failed)?;
-        }
+        let (path, body) = request(setting, vhost);
+        management.put(&path, body).await.map_err(failed)?;
     }
     Ok(())
 }
 
-/// Where the API has the policy or parameter, and what it takes there. Limits are single things.
-fn requests(setting: &Setting, vhost: &str) -> Vec<(String, Value)> {
+/// Where the API has the policy or parameter, and what it takes there. Limits are one parameter: where the API has them
+/// one by one, an empty one stays when the last has gone.
+fn request(setting: &Setting, vhost: &str) -> (String, Value) {
     let vhost = part(vhost);
     let name = part(&setting.name);
     let value: Value = serde_json::from_str(&setting.value).unwrap_or_default();
     match setting.component.as_str() {
-        "policy" => vec![(format!("/api/policies/{vhost}/{name}"), value)],
-        "operator_policy" => vec![(format!("/api/operator-policies/{vhost}/{name}"), value)],
-        "vhost-limits" => {
-            let limits = value.as_object().into_iter().flatten();
-            let requests = limits.map(|(limit, value)| {
-                let path = format!("/api/vhost-limits/{vhost}/{}", part(limit));
-                (path, json!({"value": value}))
-            });
-            requests.collect()
-        }
+        "policy" => (format!("/api/policies/{vhost}/{name}"), value),
+        "operator_policy" => (format!("/api/operator-policies/{vhost}/{name}"), value),
         component => {
             let path = format!("/api/parameters/{}/{vhost}/{name}", part(component));
-            vec![(path, json!({"value": value}))]
+            (path, json!({"value": value}))
         }
     }
 }

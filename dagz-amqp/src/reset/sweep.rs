@@ -68,7 +68,8 @@ impl Keeper {
         let topology = &start.topology;
         let channel = self.spare().await?;
         let (looked, peeked) =
-            futures_util::future::join(self.look(), peek(&channel, topology)).await;
+            futures_util::future::join(self.look(topology), peek(&channel, topology, self.blind))
+                .await;
         let (now, locked) = looked?;
         let mut found = Found {
             drift: topology.drift(&now),
@@ -130,20 +131,20 @@ impl Keeper {
     ) -> Result<Sweep, Failure> {
         let topology = &start.topology;
         let passes = 1 + usize::from(topology.has_dead_letters());
-        let mut renew = topology.has_streams();
+        let mut renew = topology.has_streams(self.blind);
         let mut look = true;
         let mut clean = 0;
         for _ in 0..ROUNDS {
             let channel = self.spare().await?;
             let looked = async {
                 match look {
-                    true => self.look().await.map(Some),
+                    true => self.look(topology).await.map(Some),
                     false => Ok(None),
                 }
             };
             let (looked, drained) = match order {
                 Order::Together => {
-                    let drained = drain(&channel, topology);
+                    let drained = drain(&channel, topology, self.blind);
                     let (looked, drained) = futures_util::future::join(looked, drained).await;
                     (looked, Some(drained))
                 }
@@ -164,7 +165,8 @@ impl Keeper {
                 }
                 if !drift.is_empty() || !locked.is_empty() {
                     // That a stream was not made anew is seen by nothing else.
-                    renew = !self.undo(target, topology, &drift).await? && topology.has_streams();
+                    renew = !self.undo(target, topology, &drift).await?
+                        && topology.has_streams(self.blind);
                     clean = 0;
                     continue;
                 }
@@ -172,7 +174,7 @@ impl Keeper {
             let drained = match drained {
                 Some(drained) => drained,
                 None => {
-                    let drained = drain(&channel, topology).await;
+                    let drained = drain(&channel, topology, self.blind).await;
                     self.drained(drained).await?
                 }
             };
@@ -226,7 +228,7 @@ impl Keeper {
     }
 
     /// What is in the vhost now, and which queues belong to a connection, whoever has it.
-    async fn look(&self) -> Result<(Topology, Vec<String>), Failure> {
+    async fn look(&self, start: &Topology) -> Result<(Topology, Vec<String>), Failure> {
         let path = format!(
             "/api/queues/{}?disable_stats=true&enable_queue_totals=true",
             part(&self.vhost)
@@ -247,7 +249,8 @@ impl Keeper {
             let exclusive = queue["exclusive"] == Value::Bool(true);
             (exclusive && !name.starts_with(OWN)).then(|| name.to_owned())
         });
-        Ok((Topology::of(&definitions), locked.collect()))
+        let now = Topology::of(&definitions).seen(start, self.blind);
+        Ok((now, locked.collect()))
     }
 
     /// Does what `drift` says, as far as it can; tells whether that was all of it. Whoever calls looks again.
@@ -299,8 +302,12 @@ enum Drained {
 }
 
 /// How many messages there are in which queue, and whether that leaves something open. They are given back.
-async fn peek(channel: &Channel, topology: &Topology) -> lapin::Result<(Vec<(String, u32)>, bool)> {
-    let names = topology.queues.iter();
+async fn peek(
+    channel: &Channel,
+    topology: &Topology,
+    blind: Option<&str>,
+) -> lapin::Result<(Vec<(String, u32)>, bool)> {
+    let names = topology.holders(blind);
     let (getable, others): (Vec<_>, Vec<_>) = names.partition(|(_, queue)| queue.can_get());
     let gets = getable
         .iter()
@@ -345,9 +352,13 @@ async fn empty(channel: &Channel, messages: &[(String, u32)]) -> lapin::Result<b
     Ok(all)
 }
 
-async fn drain(channel: &Channel, topology: &Topology) -> lapin::Result<Drained> {
+async fn drain(
+    channel: &Channel,
+    topology: &Topology,
+    blind: Option<&str>,
+) -> lapin::Result<Drained> {
     let take = BasicGetOptions { no_ack: true };
-    let names = topology.queues.iter();
+    let names = topology.holders(blind);
     let (getable, others): (Vec<_>, Vec<_>) = names.partition(|(_, queue)| queue.can_get());
     let gets = getable
         .iter()

@@ -1,0 +1,34 @@
+//! What a reset looks at, but for the detection that tests switch off to see that something depends on it
+//! (`Config::blind_to`): of queues, exchanges, bindings, settings, messages or streams.
+
+use super::{Kind, Queue, Topology};
+
+impl Topology {
+    /// This, as one sees it who takes what `blind` names to be as in `start`.
+    pub(crate) fn seen(mut self, start: &Self, blind: Option<&str>) -> Self {
+        match blind {
+            Some("queues") => self.queues.clone_from(&start.queues),
+            Some("exchanges") => self.exchanges.clone_from(&start.exchanges),
+            Some("bindings") => self.bindings.clone_from(&start.bindings),
+            Some("settings") => self.settings.clone_from(&start.settings),
+            _ => {}
+        }
+        self
+    }
+
+    /// The queues that may hold something.
+    pub(crate) fn holders(&self, blind: Option<&str>) -> impl Iterator<Item = (&String, &Queue)> {
+        self.queues
+            .iter()
+            .filter(move |(_, queue)| match queue.kind() {
+                Kind::Stream => blind != Some("streams"),
+                Kind::Classic | Kind::Quorum => blind != Some("messages"),
+            })
+    }
+
+    /// Whether there are streams, of which nobody tells at once whether anything is in them.
+    pub(crate) fn has_streams(&self, blind: Option<&str>) -> bool {
+        self.holders(blind)
+            .any(|(_, queue)| queue.kind() == Kind::Stream)
+    }
+}

@@ -1,0 +1,289 @@
+//! Whatever a test declares, deletes, binds, publishes and leaves at random, the next one begins at the start state.
+
+mod act;
+#[expect(dead_code, reason = "these tests need a part of it")]
+#[path = "../support/mod.rs"]
+mod support;
+
+use std::{cell::Cell, collections::BTreeSet, time::Duration};
+
+use act::{Act, act};
+use dagz_amqp::Driver;
+use dagz_core::{DbConfig as _, Target};
+use futures_util::StreamExt as _;
+use lapin::{
+    Channel, Connection,
+    options::{BasicConsumeOptions, BasicQosOptions},
+    types::{AMQPValue, FieldTable},
+};
+use proptest::{
+    collection::vec,
+    prelude::*,
+    test_runner::{Config as Cases, TestRunner},
+};
+use support::{
+    Site, at_site, channel, connect, definitions,
+    management::{self, part},
+};
+
+/// The connections of one test, all of which live on after it.
+struct Test {
+    driver: Driver,
+    target: Target,
+    connections: Vec<Connection>,
+}
+
+impl Test {
+    /// Does it on a channel of its own: whoever is refused loses it, or even the connection.
+    async fn act(&mut self, act: &Act) {
+        if !self
+            .connections
+            .last()
+            .is_some_and(|last| last.status().connected())
+        {
+            let address = self.driver.address(&self.target).await;
+            let connection = connect(address.expect("the test may log in")).await;
+            self.connections.push(connection);
+        }
+        let Some(connection) = self.connections.last() else {
+            return;
+        };
+        let channel = match act {
+            Act::Transact(_) => connection.create_channel().await.expect("a channel opens"),
+            _ => channel(connection).await,
+        };
+        drop(act.run(&channel, self.target.name()).await);
+        std::mem::forget(channel);
+    }
+}
+
+/// What is to be as at the start: each definition, and how many messages and consumers each queue has.
+async fn state(site: &Site) -> BTreeSet<String> {
+    let definitions = definitions(site.target.name());
+    let mut state = BTreeSet::new();
+    for (kind, list) in definitions.as_object().expect("kinds of definitions") {
+        let list = list.as_array().expect("a list");
+        state.extend(list.iter().map(|one| format!("{kind}: {one}")));
+    }
+    let visit = site.visit().await;
+    let channel = channel(&visit).await;
+    for queue in definitions["queues"].as_array().expect("a list") {
+        let name = queue["name"].as_str().expect("a name");
+        let counts = support::counts(&channel, name).await;
+        state.insert(format!("in {name}: {counts:?}"));
+        if queue["arguments"]["x-queue-type"] == "stream" && has_any(&channel, name).await {
+            state.insert(format!("something in {name}"));
+        }
+    }
+    drop(visit.close(200, "".into()).await);
+    state
+}
+
+/// Whether anything comes out of a stream: how much is in it, the broker tells only seconds later.
+async fn has_any(channel: &Channel, stream: &str) -> bool {
+    let mut from_the_start = FieldTable::default();
+    let first = AMQPValue::LongString("first".into());
+    from_the_start.insert("x-stream-offset".into(), first);
+    let options = BasicConsumeOptions::default();
+    channel
+        .basic_qos(1, BasicQosOptions::default())
+        .await
+        .expect("streams need that");
+    let consumer = channel.basic_consume(stream.into(), "".into(), options, from_the_start);
+    let mut consumer = consumer.await.expect("the stream is read");
+    let first = tokio::time::timeout(Duration::from_millis(20), consumer.next()).await;
+    first.is_ok()
+}
+
+/// Which driver resets: the one that was there when the test ended, or a new one each time, as under nextest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Process {
+    Same,
+    New,
+}
+
+/// What a test does, and, where a connection lives on after it, what that does until the next one.
+type Workload = (Vec<Act>, Option<Act>);
+
+/// Much longer than any workload and its reset take, however busy the machine is.
+const ROUND: Duration = Duration::from_secs(60);
+
+/// A stream, and a queue whose messages move: where there is neither, a reset relies on what was found when the test
+/// had ended.
+const UNSURE: [&str; 2] = ["audit", "retry"];
+
+/// Tells a workload after which the state is another one, where the start state is `without` these queues.
+fn at_random(
+    test: &str,
+    cases: u32,
+    process: Process,
+    without: &[&str],
+    blind: Option<&'static str>,
+) -> Option<String> {
+    let failed = Cell::new(None);
+    at_site(
+        test,
+        |config| match blind {
+            Some(detection) => config.blind_to(detection),
+            None => config,
+        },
+        async |site| {
+            for queue in without {
+                let path = format!("/api/queues/{}/{queue}", part(&site.base));
+                management::delete(&path).expect("it goes");
+            }
+            site.init().await;
+            let start = state(site).await;
+            // Its lease goes with the last of its clones.
+            let nobody = Driver::new(site.config.clone());
+            let driver = Cell::new(Some(std::mem::replace(&mut site.driver, nobody)));
+            let here = &*site;
+            let changed = Cell::new(0);
+            let cases = dagz_testkit::site::cases(cases);
+            let mut runner = TestRunner::new(Cases {
+                cases,
+                // A failure is the broker's state, which a later run does not have.
+                failure_persistence: None,
+                max_shrink_iters: if blind.is_some() { 0 } else { 60 },
+                // In milliseconds.
+                max_shrink_time: 60_000,
+                ..Cases::default()
+            });
+            let is_sure = without == UNSURE;
+            // Nobody looks again then, since what the test had open has ended; those do not need that.
+            let late = act().prop_filter("it is looked again", move |act| {
+                !is_sure || !matches!(act, Act::Set(_) | Act::Unset(_))
+            });
+            let workload = (vec(act(), 1..12), prop::option::weighted(0.2, late));
+            let result = tokio::task::block_in_place(|| {
+                runner.run(&workload, |workload| {
+                    let old = driver.take();
+                    let old = old.unwrap_or_else(|| Driver::new(here.config.clone()));
+                    let round = round(here, old, process, &workload);
+                    let round = async { tokio::time::timeout(ROUND, round).await };
+                    let done = tokio::runtime::Handle::current().block_on(round);
+                    let done = done.unwrap_or_else(|_| panic!("not done after {ROUND:?}"));
+                    let (next, left, found) = done;
+                    driver.set(Some(next));
+                    changed.set(changed.get() + u32::from(left != start));
+                    let missing: Vec<_> = start.difference(&found).collect();
+                    let besides: Vec<_> = found.difference(&start).collect();
+                    prop_assert!(
+                        missing.is_empty() && besides.is_empty(),
+                        "missing: {missing:#?}, and besides: {besides:#?}"
+                    );
+                    Ok(())
+                })
+            });
+            if let Some(driver) = driver.take() {
+                site.driver = driver;
+            }
+            match result {
+                Err(error) => failed.set(Some(error.to_string())),
+                Ok(()) => assert!(
+                    changed.get() > cases / 2,
+                    "only {} workloads changed anything",
+                    changed.get()
+                ),
+            }
+        },
+    );
+    failed.into_inner()
+}
+
+/// Does what a test does and what lives on after it, and resets. Gives back the driver that did so, with what the test
+/// left, and what there is then.
+async fn round(
+    site: &Site,
+    driver: Driver,
+    process: Process,
+    (acts, late): &Workload,
+) -> (Driver, BTreeSet<String>, BTreeSet<String>) {
+    let mut test = Test {
+        driver,
+        target: site.target.clone(),
+        connections: Vec::new(),
+    };
+    for act in acts {
+        test.act(act).await;
+    }
+    let left = state(site).await;
+    let next = match process {
+        Process::Same => test.driver.clone(),
+        Process::New => Driver::new(site.config.clone()),
+    };
+    match process {
+        // The process of this test ends without a word.
+        Process::New => test.driver = next.clone(),
+        Process::Same => {
+            next.release(&site.target).await;
+            if let Some(late) = late
+                && let Some(connection) = test.connections.last()
+                && let Ok(channel) = connection.create_channel().await
+            {
+                // It may be ended while it does so.
+                drop(late.run(&channel, site.target.name()).await);
+            }
+        }
+    }
+    let prepared = next.prepare(&site.target).await;
+    prepared.unwrap_or_else(|error| panic!("{}", error.report()));
+    let found = state(site).await;
+    (next, left, found)
+}
+
+/// Fails for the smallest workload that is not undone.
+fn is_exact(test: &str, process: Process, without: &[&str]) {
+    if let Some(error) = at_random(test, 25, process, without, None) {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn any_workload_is_undone() {
+    is_exact("random", Process::Same, &[]);
+}
+
+#[test]
+fn any_workload_is_undone_as_it_was_found() {
+    is_exact("random_found", Process::Same, &UNSURE);
+}
+
+#[test]
+fn any_workload_of_another_process_is_undone() {
+    is_exact("random_new", Process::New, &[]);
+}
+
+/// Fails where no workload needs the detection, with a start state `without` these queues.
+fn is_needed(detection: &'static str, process: Process, without: &[&str]) {
+    let test = format!("random_{detection}_{process:?}").to_lowercase();
+    let failed = at_random(&test, 1_000, process, without, Some(detection));
+    let failed = failed.unwrap_or_else(|| panic!("nobody needs `{detection}`"));
+    // No error, but another state.
+    assert!(failed.contains("and besides"), "{test}: {failed}");
+}
+
+// None is for exclusive queues: they have gone when the test's user has been removed, before anybody looks.
+
+#[test]
+fn each_detection_is_needed() {
+    for detection in ["queues", "exchanges", "bindings", "settings", "messages"] {
+        is_needed(detection, Process::Same, &UNSURE);
+    }
+    // Without dead letters, which are reason enough to look again.
+    is_needed("streams", Process::Same, &["retry"]);
+}
+
+#[test]
+fn each_detection_of_another_process_is_needed() {
+    for detection in [
+        "queues",
+        "exchanges",
+        "bindings",
+        "settings",
+        "messages",
+        "streams",
+    ] {
+        is_needed(detection, Process::New, &[]);
+    }
+}
