@@ -3,7 +3,8 @@
 //! A transaction that is open elsewhere is invisible to the reset, and its rows appear when it
 //! commits, in the next test. So the reset first makes sure that no other session holds a lock on
 //! any of the tables, which is what an open transaction does that read or wrote them: MySQL tells
-//! so, in `performance_schema`; elsewhere the tables are locked for the time of looking.
+//! so, in `performance_schema`; elsewhere the tables are locked, some at a time, before it is looked
+//! into them.
 //! (`INNODB_TRX` will not do: the server answers from a copy that may be old.) Where somebody
 //! does, [`end`] waits a bounded time, names the culprit, and ends it.
 
