@@ -61,7 +61,6 @@ fn killed_between<C: Contract>(stage: &Stage<C>, moments: &[std::ops::Range<u64>
         let answer = stage
             .actor("hammer")
             .set("DAGZ_JOB", run)
-            .set("DAGZ_LEASE_TIMEOUT", "5s")
             .with(brief.told())
             .run()
             .and_then(|answer| serde_json::from_value::<Seen>(answer)?.is_isolated(2));
