@@ -207,6 +207,29 @@ fn each_lock_and_look_is_needed() {
 }
 
 #[test]
+fn what_holds_a_lock_is_ended_and_nothing_is_held() {
+    at_site("held_lock", with_schema, async |site: &Site| {
+        let mut look = begin(site).await;
+        for statements in [
+            "BEGIN; SELECT * FROM item",
+            "BEGIN; SELECT * FROM part LOCK IN SHARE MODE",
+            "BEGIN; INSERT INTO note VALUES (2)",
+            "LOCK TABLES item READ",
+        ] {
+            let mut leaked = site.connect().await;
+            execute(&mut leaked, statements).await;
+            assert!(!release(site, &mut look).await, "held: {statements}");
+            site.prepare().await;
+            let ended = leaked.query_drop("COMMIT").await;
+            ended.expect_err(statements);
+            // The one after it is not expected at once.
+            release(site, &mut look).await;
+            site.prepare().await;
+        }
+    });
+}
+
+#[test]
 fn others_get_on_when_no_test_comes() {
     at_site(
         "unheld",

@@ -6,6 +6,7 @@
 
 mod amqp;
 mod cassandra;
+mod detection;
 mod management;
 mod mysql;
 mod postgres;

@@ -1,4 +1,5 @@
-//! MySQL and MariaDB: beside dagz, `TRUNCATE` in its usual forms, `DELETE`, a new database, and `ROLLBACK`.
+//! MySQL and MariaDB: beside dagz, `TRUNCATE` in its usual forms, `DELETE`, a new database, and `ROLLBACK`; other ways to
+//! find out what was written are in `detection.rs`.
 
 use std::{
     fmt::Write as _,
@@ -14,7 +15,10 @@ use dagz::mysql::{
 };
 use dagz_core::{DbConfig as _, Target, name, runtime};
 
-use super::variable;
+use super::{
+    detection::{self, Detection},
+    variable,
+};
 use crate::{
     names,
     row::Row,
@@ -33,7 +37,7 @@ const LATE: Duration = Duration::from_millis(20);
 const LATE_FOR_TABLE: Duration = Duration::from_micros(200);
 
 /// What is held for so long is not given back to look once more.
-const SETTLED: Duration = Duration::from_millis(5);
+pub(super) const SETTLED: Duration = Duration::from_millis(5);
 
 /// How long dagz may take for that look.
 const LOOKING: Duration = Duration::from_secs(1);
@@ -78,6 +82,14 @@ fn schema(tables: usize) -> String {
     schema
 }
 
+/// The statement that tells which of a database's tables have rows.
+pub(super) fn rows_of(database: &str, size: usize) -> String {
+    let tables: Vec<_> = (0..size)
+        .map(|n| format!("(SELECT {n} FROM {database}.t{n} LIMIT 1)"))
+        .collect();
+    tables.join(" UNION ALL ")
+}
+
 struct Mysql {
     /// With counters set back, which is the default; with counters kept; and the same, for tests that come at once, on
     /// which dagz sets itself.
@@ -87,7 +99,7 @@ struct Mysql {
     floors: Vec<(Conn, Statement)>,
     elsewhere: Conn,
     by_hand: Conn,
-    count: String,
+    detections: Vec<Detection>,
 }
 
 struct Worker {
@@ -95,7 +107,6 @@ struct Worker {
     target: Target,
     /// A test's own connection.
     test: Conn,
-    look: Conn,
     released: Instant,
 }
 
@@ -111,7 +122,6 @@ impl Worker {
         driver.release(&target).await;
         Ok(Self {
             test: connect(opts, target.name()).await?,
-            look: connect(opts, target.name()).await?,
             driver,
             target,
             released: Instant::now(),
@@ -182,15 +192,13 @@ impl Mysql {
         make(&mut elsewhere).await?;
         let mut by_hand = connect(&opts, BY_HAND).await?;
         by_hand.query_drop(schema(size)).await?;
+        let detections = detection::all(&opts, size, &schema(size)).await?;
         let mut floors = Vec::new();
         for _ in 0..FLOORS {
             let mut conn = Conn::new(opts.clone()).await?;
             let one = conn.prep("SELECT 1").await?;
             floors.push((conn, one));
         }
-        let counts: Vec<_> = (0..size)
-            .map(|n| format!("(SELECT {n} FROM t{n} LIMIT 1)"))
-            .collect();
         Ok(Self {
             dagz,
             opts,
@@ -198,7 +206,7 @@ impl Mysql {
             floors,
             elsewhere,
             by_hand,
-            count: counts.join(" UNION ALL "),
+            detections,
         })
     }
 
@@ -226,18 +234,19 @@ impl Mysql {
         let Self {
             dagz,
             by_hand,
+            detections,
             mut elsewhere,
             opts,
             ..
         } = self;
         drop(by_hand);
+        for detection in detections {
+            detection.remove().await?;
+        }
         let drop_it = format!("DROP DATABASE IF EXISTS {BY_HAND}");
         elsewhere.query_drop(drop_it).await?;
-        for Worker {
-            target, test, look, ..
-        } in dagz
-        {
-            drop((test, look));
+        for Worker { target, test, .. } in dagz {
+            drop(test);
             let config = Config::from_opts(opts.clone());
             for database in databases(&config, target.project()).await? {
                 if database.base() == Some(target.base()) {
@@ -261,6 +270,7 @@ impl Site for Mysql {
         all.extend(ways("delete-all", &Dirt::ANY));
         all.extend(ways("drop-create", &dirty[..1]));
         all.extend(ways("rollback", &dirty));
+        all.extend(self.detections.iter().flat_map(Detection::ways));
         all
     }
 
@@ -299,6 +309,11 @@ impl Site for Mysql {
             let time = started.elapsed();
             worker.release().await;
             return Ok(time);
+        }
+        let strategy = way.strategy;
+        let mut detections = self.detections.iter_mut();
+        if let Some(detection) = detections.find(|detection| detection.knows(strategy)) {
+            return detection.time(way, &writes, &mut self.elsewhere).await;
         }
         if way.strategy == "rollback" {
             writes = format!("BEGIN; {writes}");
@@ -350,16 +365,18 @@ impl Site for Mysql {
     }
 
     async fn check(&mut self, way: Way) -> Result<()> {
-        let conn = match way.strategy {
-            "dagz" => &mut self.dagz[0].look,
-            KEPT => &mut self.dagz[1].look,
-            AT_ONCE => &mut self.dagz[2].look,
-            _ => &mut self.by_hand,
+        let mut detections = self.detections.iter();
+        let database = match way.strategy {
+            "dagz" => self.dagz[0].target.name(),
+            KEPT => self.dagz[1].target.name(),
+            AT_ONCE => self.dagz[2].target.name(),
+            strategy => detections
+                .find(|detection| detection.knows(strategy))
+                .map_or(BY_HAND, Detection::database),
         };
-        let dirty: Vec<u32> = conn
-            .query(&self.count)
-            .await
-            .context("the tables cannot be read")?;
+        // Each session more makes it dearer for dagz to ask who waits, so there is none for this alone.
+        let rows = self.elsewhere.query(rows_of(database, self.size)).await;
+        let dirty: Vec<u32> = rows.context("the tables cannot be read")?;
         ensure!(dirty.is_empty(), "rows in the tables {dirty:?}");
         Ok(())
     }

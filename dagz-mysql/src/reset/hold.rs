@@ -193,6 +193,10 @@ impl Keeper {
             true => probe.run_inside(conn).await.ok(),
             false => None,
         };
+        // MySQL tells below who holds a lock. Elsewhere the kind that is held tells of those who wrote, and no others.
+        if flavour == Flavour::MariaDb && !probe.watch.is_free(conn).await.unwrap_or(false) {
+            return Attempt::Failed;
+        }
         if conn.query_drop(probe.locking(flavour)).await.is_err() {
             return Attempt::Failed;
         }
@@ -308,11 +312,12 @@ impl Probe {
     fn locking(&self, flavour: Flavour) -> String {
         let tables = self.tables.iter().map(|table| &table.quoted);
         let sequences = self.sequences.iter().map(|sequence| &sequence.quoted);
-        // MySQL takes milliseconds for the stronger kind, and tells besides who reads. One of that kind must be among
-        // them, for which the schema's lock is shared; of the stamp others may want to know.
-        let kind = |index| match flavour {
-            Flavour::MySql if index > 0 => "READ",
-            _ => "WRITE",
+        // What others write waits for the weaker kind as well, which is given back in less time; and MySQL takes
+        // milliseconds for the stronger. One of that must be among them, for which the schema's lock is shared; of the
+        // stamp others may want to know.
+        let kind = |index| match index {
+            0 => "WRITE",
+            _ => "READ",
         };
         if self.blind == Some("tables") {
             return format!("LOCK TABLES {STAMP_TABLE} WRITE");

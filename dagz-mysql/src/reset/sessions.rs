@@ -57,7 +57,7 @@ impl Watch {
         Self::Take(locks.collect())
     }
 
-    async fn is_free(&self, conn: &mut Conn) -> Result<bool, mysql_async::Error> {
+    pub(super) async fn is_free(&self, conn: &mut Conn) -> Result<bool, mysql_async::Error> {
         match self {
             Self::Ask(statement) => {
                 let holders: Option<u64> = conn.query_first(statement).await?;
