@@ -28,7 +28,7 @@ const AT_ONCE: &str = "dagz, at once";
 
 /// After so long dagz has looked what a test left, with a thousand tables as well. The same with few, since a connection
 /// is the slower the longer it has rested, whatever it is asked.
-const REST: Duration = Duration::from_millis(24);
+const REST: Duration = Duration::from_millis(40);
 
 /// The database of the ways by hand.
 fn by_hand() -> String {

@@ -13,7 +13,7 @@
 //! - **The stamp** is read under a lock on its table, which is given back right before the repair.
 //! - **Who waits** would go on in the next test. So where anybody does, or does anything in the database that the
 //!   server has not got to yet, nothing that was found is relied on: they get on, and it is looked again, which ends
-//!   and undoes what they do as ever. MySQL lets others read meanwhile, which changes nothing.
+//!   and undoes what they do as ever. Others may read meanwhile, which changes nothing.
 //!
 //! Others wait for such locks, too: people who look, another run that was given this worker. So they are held for a
 //! short time only ([`Config::hold`](crate::Config::hold)). A process that runs one test, as nextest's do, never gets there.
