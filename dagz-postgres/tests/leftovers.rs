@@ -137,6 +137,38 @@ fn an_idle_session_of_an_ended_test_is_ended_at_once() {
 }
 
 #[test]
+fn an_idle_session_that_catches_up_with_others_stays() {
+    let hasty = |config| with_schema(config).leak_patience(Duration::from_millis(2));
+    at_site("catching_up", hasty, async |site: &Site| {
+        site.init().await;
+        let idle = site.connect_as("shop").await;
+        // Each is compared with each change.
+        let plans = "DO $$ BEGIN FOR i IN 1..3000 LOOP
+            EXECUTE format('PREPARE plan_%s AS SELECT FROM item', i);
+            EXECUTE format('EXECUTE plan_%s', i);
+        END LOOP; END $$";
+        idle.batch_execute(plans).await.unwrap();
+        // Of the present test, which is not ended.
+        let other = site.connect_as(&site.target.tag()).await;
+        let making = tokio::spawn(async move {
+            let many = "DO $$ BEGIN FOR i IN 1..1500 LOOP
+                EXECUTE format('CREATE TEMP TABLE made_%s (id int PRIMARY KEY, name text UNIQUE)', i);
+                COMMIT;
+            END LOOP; END $$";
+            other.batch_execute(many).await
+        });
+        let mut prepares = 0;
+        while !making.is_finished() {
+            site.prepare().await;
+            site.driver.release(&site.target).await;
+            prepares += 1;
+            assert!(!idle.is_closed(), "ended by prepare {prepares}");
+        }
+        making.await.unwrap().unwrap();
+    });
+}
+
+#[test]
 fn a_prepared_transaction_is_rolled_back() {
     at_site("prepared_transaction", with_schema, async |site: &Site| {
         site.init().await;

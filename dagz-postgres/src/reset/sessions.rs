@@ -19,12 +19,13 @@ const ENDING: Duration = Duration::from_secs(5);
 
 /// Whether the session `a` was left by an earlier test than that of `tag`: it has a transaction
 /// open, or it carries another test's tag. Sessions of dagz's own do not count, nor idle ones
-/// that no test is known to have opened, such as a developer's `psql`.
+/// that no test is known to have opened, such as a developer's `psql`. An idle one has a transaction for a moment when it
+/// catches up with what others did to catalogs, and the server says that it is as old as its last statement.
 pub(super) fn is_leftover(a: &str, tag: &str) -> String {
     format!(
         "{a}.pid <> pg_backend_pid() AND {a}.backend_type = 'client backend' \
          AND NOT starts_with({a}.application_name || ' ', {tag} || ' ') \
-         AND ({a}.xact_start IS NOT NULL OR {a}.application_name ~ '^jw[0-9]+[.]t[0-9]+( |$)')"
+         AND ({a}.xact_start IS NOT NULL AND {a}.state <> 'idle' OR {a}.application_name ~ '^jw[0-9]+[.]t[0-9]+( |$)')"
     )
 }
 
