@@ -149,7 +149,7 @@ fn an_idle_session_that_catches_up_with_others_stays() {
         END LOOP; END $$";
         idle.batch_execute(plans).await.unwrap();
         // Of the present test, which is not ended.
-        let other = site.connect_as(&site.target.tag()).await;
+        let other = site.connect_as(site.target.tag()).await;
         let making = tokio::spawn(async move {
             let many = "DO $$ BEGIN FOR i IN 1..1500 LOOP
                 EXECUTE format('CREATE TEMP TABLE made_%s (id int PRIMARY KEY, name text UNIQUE)', i);
