@@ -2,13 +2,14 @@
 //!
 //! `provision/admin.rs` holds the connection on which databases are made and dropped,
 //! `provision/stamp.rs` decides whose a database is, `provision/template.rs` makes templates,
-//! `provision/migrations.rs` reads and runs SQL files, `provision/clone.rs` copies by definitions, and
-//! `provision/cleanup.rs` lists and removes what dagz made. [`init`] is where the driver enters.
+//! `provision/migrations.rs` reads and runs SQL files, `provision/clone.rs` copies by definitions, `provision/gate.rs`
+//! adds what keeps writers out between tests, and `provision/cleanup.rs` lists and removes what dagz made. [`init`] is where the driver enters.
 
 mod admin;
 mod cleanup;
 mod clone;
 mod doctor;
+mod gate;
 mod migrations;
 mod stamp;
 mod template;
@@ -112,11 +113,10 @@ async fn provide_locked(
     }
 
     let template = template::ensure(driver, admin, target).await?;
+    let fingerprint = fingerprint(driver, &template.fingerprint);
     match owner {
         None => {}
-        Some(Owner::Ours(stamp))
-            if why == Why::Missing && stamp.fingerprint == template.fingerprint =>
-        {
+        Some(Owner::Ours(stamp)) if why == Why::Missing && stamp.fingerprint == fingerprint => {
             return Ok(());
         }
         Some(owner) if owner.is_ours() || is_emptied => {
@@ -124,7 +124,7 @@ async fn provide_locked(
         }
         Some(owner) => return Err(owner.refusal(NAME, "reset", target.name())),
     }
-    copy(admin, target, &template).await
+    copy(driver, admin, target, &template, &fingerprint).await
 }
 
 async fn drop_ours(
@@ -146,11 +146,25 @@ async fn drop_ours(
     dropped
 }
 
-async fn copy(admin: &mut Admin<'_>, target: &Target, template: &template::Template) -> Result<()> {
+/// What a worker's database is made by, beside what it is made `from`.
+fn fingerprint(driver: &Driver, from: &str) -> String {
+    match driver.config().write_gate {
+        true => format!("{from} gated"),
+        false => from.to_owned(),
+    }
+}
+
+async fn copy(
+    driver: &Driver,
+    admin: &mut Admin<'_>,
+    target: &Target,
+    template: &template::Template,
+    fingerprint: &str,
+) -> Result<()> {
     let started = Instant::now();
     let name = target.name();
     let (source, mut start) = template::content(admin, template).await?;
-    let stamp = Stamp::new(target, Role::Worker, &template.fingerprint, ());
+    let stamp = Stamp::new(target, Role::Worker, fingerprint, ());
     let defaults = Some((&*source.charset, &*source.collation));
     admin.create_database(name, &stamp, defaults).await?;
     clone::objects(&mut admin.conn, &source, name, &start.events).await?;
@@ -159,7 +173,10 @@ async fn copy(admin: &mut Admin<'_>, target: &Target, template: &template::Templ
         error::statement(ErrorKind::WorkerInit, message, error)
     };
     // As the server spells it here, which is what it is compared with.
-    let made = Schema::read(&mut admin.conn, name).await.map_err(read)?;
+    let mut made = Schema::read(&mut admin.conn, name).await.map_err(read)?;
+    if driver.config().write_gate {
+        made = gate::add(&mut admin.conn, made, &mut start).await?;
+    }
     start.schema = made.fingerprint();
     admin
         .stamp(name, &stamp.complete(), &start.to_json())
@@ -248,6 +265,10 @@ impl Driver {
             .await
             .map_err(failed)?;
         start.rows_in = keep_rows(&mut admin, target, &schema, &start).await?;
+        if self.config().write_gate {
+            let gated = gate::add(&mut admin.conn, schema, &mut start).await?;
+            start.schema = gated.fingerprint();
+        }
         let stamp = Stamp::new(target, Role::Worker, "adopted", ()).complete();
         admin.stamp(target.name(), &stamp, &start.to_json()).await?;
         admin.keep().await;

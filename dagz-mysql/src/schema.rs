@@ -13,13 +13,16 @@ use crate::{
 };
 
 /// The tables by which dagz knows a database of its own.
-pub(crate) const OWN_TABLES: [&str; 2] = [STAMP_TABLE, STATE_TABLE];
+const MARKS: [&str; 2] = [STAMP_TABLE, STATE_TABLE];
 
 /// Whose the database is, and what it holds at the start.
 pub(crate) const STAMP_TABLE: &str = "dagz_stamp";
 
 /// Who used the database last.
 pub(crate) const STATE_TABLE: &str = "dagz_state";
+
+/// What dagz's own triggers mention, where there are any, and how their names begin; see `provision/gate.rs`.
+pub(crate) const GATE_TABLE: &str = "dagz_gate";
 
 /// What kind of object it is, in the order in which they can be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -93,6 +96,8 @@ pub(crate) struct Schema {
     pub(crate) collation: String,
     pub(crate) objects: Vec<Object>,
     pub(crate) triggers: Vec<Trigger>,
+    /// What dagz's own triggers are, and the table that they mention.
+    gate: Vec<String>,
     /// Whether dagz's own tables are there.
     pub(crate) is_stamped: bool,
     /// The events that the server's scheduler may run.
@@ -119,7 +124,7 @@ impl Schema {
         let is_this = |row: &&Row| text(row, 0).as_deref() == Some(database);
         let defaults = next().iter().find(is_this);
         let (mut kinds, mut triggers, mut enabled_events) = (Vec::new(), Vec::new(), Vec::new());
-        let mut own_tables = 0;
+        let (mut marks, mut gate) = (0, Vec::new());
         for row in next() {
             let (name, kind) = (text(row, 0).unwrap_or_default(), text(row, 1));
             let kind = match kind.as_deref() {
@@ -129,8 +134,10 @@ impl Schema {
                 Some(kind) if kind.starts_with("TEMPORARY") => continue,
                 _ => Kind::Table,
             };
-            if OWN_TABLES.contains(&&*name) {
-                own_tables += 1;
+            if MARKS.contains(&&*name) {
+                marks += 1;
+            } else if name == GATE_TABLE {
+                gate.push(name);
             } else {
                 kinds.push((kind, name));
             }
@@ -148,13 +155,18 @@ impl Schema {
             }
         }
         for row in next() {
+            let name = text(row, 0).unwrap_or_default();
+            if name.starts_with(GATE_TABLE) {
+                gate.push(shown(row));
+                continue;
+            }
             let event = text(row, 1).unwrap_or_default();
             triggers.push(Trigger {
                 table: text(row, 2).unwrap_or_default(),
                 is_on_insert: event.contains("INSERT"),
                 is_on_delete: event.contains("DELETE"),
             });
-            kinds.push((Kind::Trigger, text(row, 0).unwrap_or_default()));
+            kinds.push((Kind::Trigger, name));
         }
         for row in next() {
             let name = text(row, 1).unwrap_or_default();
@@ -163,6 +175,7 @@ impl Schema {
             }
             kinds.push((Kind::Event, name));
         }
+        gate.sort_unstable();
         // Stable: the triggers of one table stay in the order in which they fire.
         kinds.sort_by_key(|(kind, _)| *kind);
         let of = |index| {
@@ -177,7 +190,8 @@ impl Schema {
             collation,
             objects: definitions(conn, kinds).await?,
             triggers,
-            is_stamped: own_tables == OWN_TABLES.len(),
+            gate,
+            is_stamped: marks == MARKS.len(),
             enabled_events,
         })
     }
@@ -214,6 +228,9 @@ impl Schema {
             for setting in [sql_mode, client, collation, time_zone, database_collation] {
                 add(setting.as_deref().unwrap_or_default());
             }
+        }
+        for part in &self.gate {
+            add(part);
         }
         hash.finalize()
             .iter()
@@ -302,6 +319,14 @@ async fn run(conn: &mut Conn, text: &str) -> Result<Vec<Vec<Row>>, mysql_async::
         Ok(outcomes) => Ok(outcomes.into_iter().map(|outcome| outcome.rows).collect()),
         Err(Stopped { error, .. }) => Err(error),
     }
+}
+
+/// All that is shown of a trigger, but for when it was made.
+fn shown(row: &Row) -> String {
+    let columns = row.columns_ref().iter().enumerate();
+    let told = columns.filter(|(_, column)| column.name_str() != "Created");
+    let values = told.map(|(index, _)| text(row, index).unwrap_or_default());
+    values.collect::<Vec<_>>().join("\0")
 }
 
 fn named(row: &Row, name: &str) -> Option<String> {

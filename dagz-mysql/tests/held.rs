@@ -24,6 +24,9 @@ const SCHEMA: &str = "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name
     CREATE VIEW names AS SELECT name FROM item; CREATE PROCEDURE clear() DELETE FROM item;
     CREATE EVENT never ON SCHEDULE EVERY 1 YEAR DISABLE DO DELETE FROM item";
 
+/// MariaDB only.
+const SEQUENCE: &str = "CREATE SEQUENCE number START WITH 500";
+
 /// Longer than a busy machine takes between two steps of a test, shorter than the fence waits.
 const HELD: Duration = Duration::from_millis(900);
 
@@ -63,12 +66,44 @@ const LATE: &[(&str, &[&str])] = &[
     ),
     ("DROP EVENT {}.never", &["schema", "waiting"]),
     ("ALTER DATABASE {} COLLATE utf8mb4_danish_ci", &["waiting"]),
+    ("DO NEXTVAL({}.number)", &["tables", "waiting"]),
 ];
+
+/// What is kept from the next test by the lock of a table, and with a gate by that of the schema.
+const OF_TABLES: [&str; 3] = ["TRUNCATE", "ALTER TABLE", "DROP TABLE"];
+
+/// Those of [`LATE`] that the server knows, and what is needed with or without a gate.
+async fn late(is_gated: bool) -> Vec<(&'static str, Vec<&'static str>)> {
+    let is_mariadb = is_mariadb().await;
+    let known = LATE
+        .iter()
+        .filter(|(statement, _)| is_mariadb || !statement.contains("NEXTVAL"));
+    let needs = known.map(|(statement, needs)| {
+        let mut needs = needs.to_vec();
+        if is_gated
+            && OF_TABLES
+                .iter()
+                .any(|of_table| statement.starts_with(of_table))
+        {
+            needs.push("schema");
+        }
+        (*statement, needs)
+    });
+    needs.collect()
+}
 
 fn with_schema(config: Config) -> Config {
     config.hold(HELD).migrate_with("1", |opts| async move {
-        connect(&opts).await.query_drop(SCHEMA).await
+        let mut conn = connect(&opts).await;
+        if is_mariadb().await {
+            conn.query_drop(SEQUENCE).await?;
+        }
+        conn.query_drop(SCHEMA).await
     })
+}
+
+fn with_gate(config: Config) -> Config {
+    with_schema(config).write_gate(true)
 }
 
 async fn state(site: &Site) -> Vec<String> {
@@ -132,7 +167,16 @@ async fn begin(site: &Site) -> Conn {
 
 #[test]
 fn what_a_test_left_is_undone_for_the_next() {
-    at_site("held", with_schema, async |site: &Site| {
+    check_undone("held", with_schema);
+}
+
+#[test]
+fn what_a_test_left_is_undone_behind_a_gate() {
+    check_undone("held_gated", with_gate);
+}
+
+fn check_undone(name: &str, configured: fn(Config) -> Config) {
+    at_site(name, configured, async |site: &Site| {
         let mut look = begin(site).await;
         let start = state(site).await;
         site.mark().await;
@@ -160,10 +204,19 @@ fn what_a_test_left_is_undone_for_the_next() {
 
 #[test]
 fn what_comes_before_the_next_test_does_not_reach_it() {
-    at_site("late", with_schema, async |site: &Site| {
+    check_late("late", with_schema);
+}
+
+#[test]
+fn what_comes_before_the_next_test_does_not_pass_a_gate() {
+    check_late("late_gated", with_gate);
+}
+
+fn check_late(name: &str, configured: fn(Config) -> Config) {
+    at_site(name, configured, async |site: &Site| {
         let mut look = begin(site).await;
         let start = state(site).await;
-        for (statement, _) in LATE {
+        for (statement, _) in late(false).await {
             for database in [site.target.name(), ""] {
                 let found = after(site, &mut look, database, statement).await;
                 assert_eq!(found, start, "{statement}, in `{database}`");
@@ -174,12 +227,22 @@ fn what_comes_before_the_next_test_does_not_reach_it() {
 
 #[test]
 fn each_lock_and_look_is_needed() {
+    check_needs(false);
+}
+
+#[test]
+fn each_lock_and_look_is_needed_with_a_gate() {
+    check_needs(true);
+}
+
+fn check_needs(is_gated: bool) {
     for detection in ["tables", "schema", "waiting"] {
+        let gate = if is_gated { "_gated" } else { "" };
         at_site(
-            &format!("late_{detection}"),
-            |config| with_schema(config).blind_to(detection),
+            &format!("late_{detection}{gate}"),
+            |config| with_schema(config).write_gate(is_gated).blind_to(detection),
             async |site: &Site| {
-                for (statement, needs) in LATE {
+                for (statement, needs) in late(is_gated).await {
                     if !needs.contains(&detection) {
                         continue;
                     }

@@ -42,6 +42,9 @@ pub(crate) struct Table {
     pub(crate) is_versioned: bool,
     pub(crate) has_insert_trigger: bool,
     pub(crate) has_delete_trigger: bool,
+    /// Whether who writes to it shares the lock of `dagz_gate`.
+    #[serde(default)]
+    pub(crate) is_gated: bool,
     /// The other tables that refer to it by foreign keys.
     pub(crate) referring: Vec<String>,
 }
@@ -84,6 +87,7 @@ pub(crate) async fn capture(conn: &mut Conn, schema: &Schema) -> Result<Start, m
                 is_versioned: object.kind == Kind::VersionedTable,
                 has_insert_trigger: triggers().any(|trigger| trigger.is_on_insert),
                 has_delete_trigger: triggers().any(|trigger| trigger.is_on_delete),
+                is_gated: false,
                 referring: references
                     .iter()
                     .filter(|(_, referred)| *referred == object.name)

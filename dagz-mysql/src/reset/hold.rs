@@ -8,6 +8,8 @@
 //!
 //! - **Rows and counters** change by statements that want a lock on the table, cascades and triggers included. Who
 //!   held one when the test ended is an open transaction, and nothing is held; who wants one later waits.
+//!   With a gate (`provision/gate.rs`) all those want one lock, which stands for the tables'; and as who has tables locked
+//!   may read no others, another session looks. `TRUNCATE` wants the schema's lock first.
 //! - **The schema** changes by statements that want the lock which the fence waits for. One that began before is
 //!   counted by the server, and the count is read after the fence has closed.
 //! - **The stamp** is read under a lock on its table, which is given back right before the repair.
@@ -21,7 +23,7 @@
 use std::{collections::HashSet, time::Duration};
 
 use dagz_core::{Target, driver::Failure};
-use mysql_async::{Row, prelude::Queryable as _};
+use mysql_async::{Conn, Row, prelude::Queryable as _};
 
 use super::{
     changes, failed, failure,
@@ -33,7 +35,6 @@ use super::{
 };
 use crate::{
     Prepare, batch, error, provision,
-    schema::STAMP_TABLE,
     server::{Flavour, Server},
     sql,
 };
@@ -52,6 +53,8 @@ const ATTEMPTS: usize = 2;
 pub(super) struct Hold {
     held: Option<Held>,
     fence: Option<Fence>,
+    /// Looks where there is a gate.
+    looker: Option<Conn>,
     /// Whether the server tells enough, and has room; asked once.
     is_possible: Option<bool>,
     /// What tells who came since.
@@ -103,7 +106,7 @@ impl Keeper {
             None => self.can_hold(mode).await,
         };
         self.hold.is_possible = Some(is_possible);
-        if !is_possible {
+        if !is_possible || !self.has_looker(server, target, mode).await {
             return false;
         }
         // Where anything goes wrong it is ended, for a new one the next time.
@@ -145,6 +148,21 @@ impl Keeper {
         true
     }
 
+    /// Opens the session that looks where there is a gate. Tells whether there is one where it is needed.
+    async fn has_looker(&mut self, server: &Server, target: &Target, mode: Prepare) -> bool {
+        let is_needed = self.probes.of(mode).is_some_and(Probe::has_gate);
+        if is_needed && self.hold.looker.is_none() {
+            let name = provision::session_name(target, "look");
+            self.hold.looker = server.connect(Some(target.name()), &name).await.ok();
+        }
+        !is_needed || self.hold.looker.is_some()
+    }
+
+    /// The session that looks, which is in the database and leaves nothing there.
+    pub(super) fn looker(&self) -> Option<u32> {
+        self.hold.looker.as_ref().map(Conn::id)
+    }
+
     /// Gives back what is held, to look again.
     pub(super) async fn let_go(&mut self) {
         if self.hold.held.take().is_some() {
@@ -171,7 +189,7 @@ impl Keeper {
             Flavour::MySql => format!(
                 "{} AND @@table_open_cache DIV @@table_open_cache_instances > {}",
                 self.facts.shows_locks,
-                probe.tables.len() as u64 + SPARE_TABLES
+                probe.held().count() as u64 + SPARE_TABLES
             ),
         };
         let question = format!("SELECT {is_possible}, {sees_all}");
@@ -190,11 +208,11 @@ impl Keeper {
         };
         let conn = &mut self.conn;
         let early = match probe.blind == Some("tables") {
-            true => probe.run_inside(conn).await.ok(),
+            true => probe.run_inside(conn, None).await.ok(),
             false => None,
         };
-        // MySQL tells below who holds a lock. Elsewhere the kind that is held tells of those who wrote, and no others.
-        if flavour == Flavour::MariaDb && !probe.watch.is_free(conn).await.unwrap_or(false) {
+        // The kind that is held tells of those who wrote, and no others.
+        if !probe.watch.is_free(conn).await.unwrap_or(false) {
             return Attempt::Failed;
         }
         if conn.query_drop(probe.locking(flavour)).await.is_err() {
@@ -206,9 +224,11 @@ impl Keeper {
         }
         let found = match early {
             Some(findings) => Ok(findings),
-            None => probe.run_inside(conn).await,
+            None => probe.run_inside(conn, self.hold.looker.as_mut()).await,
         };
         let Ok(findings) = found else {
+            // The next one finds a session that is not gone.
+            self.hold.looker = None;
             return Attempt::Failed;
         };
         if findings.stamp.as_deref() != Some(&*self.stamp) {
@@ -303,32 +323,6 @@ impl Keeper {
             }
             // What kept it from being repaired is seen by looking.
             Err(stopped) => self.stopped(target, stopped).await.map(|_| None),
-        }
-    }
-}
-
-impl Probe {
-    /// The statement that takes the locks of all that is looked at, so that nobody else changes it.
-    fn locking(&self, flavour: Flavour) -> String {
-        let tables = self.tables.iter().map(|table| &table.quoted);
-        let sequences = self.sequences.iter().map(|sequence| &sequence.quoted);
-        // What others write waits for the weaker kind as well, which is given back in less time; and MySQL takes
-        // milliseconds for the stronger. One of that must be among them, for which the schema's lock is shared; of the
-        // stamp others may want to know.
-        let kind = |index| match index {
-            0 => "WRITE",
-            _ => "READ",
-        };
-        if self.blind == Some("tables") {
-            return format!("LOCK TABLES {STAMP_TABLE} WRITE");
-        }
-        let mut statement = format!("LOCK TABLES {STAMP_TABLE} READ");
-        for (index, name) in tables.chain(sequences).enumerate() {
-            statement.extend([", ", name, " ", kind(index)]);
-        }
-        match flavour {
-            Flavour::MariaDb => statement + " NOWAIT",
-            Flavour::MySql => statement,
         }
     }
 }

@@ -269,12 +269,14 @@ impl Keeper {
         let Some(probe) = self.probes.of(mode) else {
             return Ok(());
         };
+        let mut spared = database.shelf.each(Conn::id);
+        spared.extend(self.looker());
         let suspects = Suspects {
             facts: &self.facts,
             watch: &probe.watch,
             last: self.last.as_deref(),
             are_own: self.is_noted,
-            spared: &database.shelf.each(Conn::id),
+            spared: &spared,
         };
         sessions::end(&mut self.conn, target, &suspects, patience).await
     }

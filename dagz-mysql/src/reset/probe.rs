@@ -46,7 +46,7 @@ pub(super) struct Probe {
     pub(super) watch: Watch,
     /// What tests have shown that something depends on.
     pub(super) blind: Option<&'static str>,
-    steps: Vec<(Step, String)>,
+    pub(super) steps: Vec<(Step, String)>,
     lock: String,
 }
 
@@ -62,6 +62,8 @@ pub(super) struct ProbedTable {
     pub(super) has_insert_trigger: bool,
     pub(super) has_delete_trigger: bool,
     pub(super) is_versioned: bool,
+    /// Whether who writes to it shares the lock of the gate.
+    pub(super) is_gated: bool,
     /// The other tables that refer to it, quoted.
     pub(super) referring: Vec<String>,
 }
@@ -229,14 +231,8 @@ impl Probe {
         self.look(conn, &steps, is_locked).await
     }
 
-    /// Looks while the session holds the locks of all tables, and goes on holding them. Changes of the schema are not counted.
-    pub(super) async fn run_inside(&self, conn: &mut Conn) -> Result<Findings, StoppedAt> {
-        let mut steps: Vec<_> = self.steps.iter().collect();
-        steps.retain(|(step, _)| !matches!(step, Step::Changes | Step::Watch | Step::Unlock));
-        self.look(conn, &steps, true).await
-    }
-
-    async fn look(
+    /// Runs these of the [`steps`](Self::steps).
+    pub(super) async fn look(
         &self,
         conn: &mut Conn,
         steps: &[&(Step, String)],
@@ -359,6 +355,7 @@ fn tables(
                 is_versioned,
                 has_insert_trigger,
                 has_delete_trigger,
+                is_gated,
                 referring,
             } = table.clone();
             let (start, counter) = match (prepare, rows) {
@@ -381,6 +378,7 @@ fn tables(
                 has_insert_trigger,
                 has_delete_trigger,
                 is_versioned,
+                is_gated,
                 referring: referring.iter().map(|name| sql::identifier(name)).collect(),
             }
         })
