@@ -110,6 +110,36 @@ fn a_transaction_that_commits_in_time_is_undone() {
     });
 }
 
+/// A server shows it as one in the database of each routine that it runs, for as long as that takes, and MariaDB in each
+/// that it reads triggers of.
+#[test]
+fn who_comes_by_from_elsewhere_stays() {
+    let with_routine = |config: Config| {
+        config.migrate_with("routine", |opts| async move {
+            let routine = "CREATE PROCEDURE passing() DO SLEEP(0.003)";
+            connect(&opts).await.query_drop(routine).await
+        })
+    };
+    at_site("comes_by", with_routine, async |site: &Site| {
+        site.init().await;
+        let mut visitor = connect(&opts("")).await;
+        let visit = format!("CALL `{}`.passing()", site.target.name());
+        let visiting = tokio::spawn(async move {
+            for _ in 0..200 {
+                // It is not there all the time.
+                drop(visitor.query_drop(&visit).await);
+                execute(&mut visitor, "DO SLEEP(0.003)").await;
+            }
+        });
+        while !visiting.is_finished() {
+            // It is made anew.
+            execute(&mut site.connect().await, "CREATE TABLE new (id INT)").await;
+            site.next().await;
+        }
+        visiting.await.expect("nobody ended it");
+    });
+}
+
 #[test]
 fn a_new_process_meets_a_lock() {
     at_site("cold_lock", with_schema, async |site: &Site| {

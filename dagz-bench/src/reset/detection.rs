@@ -13,7 +13,7 @@ use std::{
 use anyhow::Result;
 use dagz::mysql::mysql_async::{Conn, Opts, OptsBuilder, prelude::Queryable as _};
 
-use super::mysql::{SETTLED, rows_of};
+use super::mysql::rows_of;
 use crate::{
     say,
     schedule::{Dirt, Way, ways},
@@ -25,19 +25,14 @@ const ASKED: &str = "exists-delete";
 /// Triggers of each table write its number into a table.
 const LOGGED: &str = "trigger-log";
 
-/// Triggers of each table mention another, which is locked behind a test in the place of all, as dagz locks those: so it
-/// can be looked at leisure, and the next test waits for one lock to be given back.
-const GATED: &str = "trigger-gate";
-
 /// The server counts what is written to each table, where `performance_schema` is on.
 const COUNTED: &str = "io-counts";
 
 /// The test's writes alone, without any of this and with the triggers.
 const WRITES: &str = "writes alone";
 const WRITES_LOGGED: &str = "writes alone, trigger-log";
-const WRITES_GATED: &str = "writes alone, trigger-gate";
 
-/// The table that the triggers write into, or mention.
+/// The table that the triggers write into.
 const LOG: &str = "written";
 
 /// One of these ways, with its database.
@@ -60,8 +55,8 @@ pub(super) async fn all(opts: &OptsBuilder, size: usize, schema: &str) -> Result
     let mut elsewhere = Conn::new(Opts::from(opts.clone())).await?;
     let has_counts: Option<bool> = elsewhere.query_first("SELECT @@performance_schema").await?;
     let strategies = match has_counts {
-        Some(true) => &[ASKED, LOGGED, GATED, COUNTED][..],
-        _ => &[ASKED, LOGGED, GATED],
+        Some(true) => &[ASKED, LOGGED, COUNTED][..],
+        _ => &[ASKED, LOGGED],
     };
     let mut all = Vec::new();
     for strategy in strategies {
@@ -74,7 +69,6 @@ pub(super) async fn all(opts: &OptsBuilder, size: usize, schema: &str) -> Result
             writes_alone: match *strategy {
                 ASKED => WRITES,
                 LOGGED => WRITES_LOGGED,
-                GATED => WRITES_GATED,
                 _ => "",
             },
             conn: Conn::new(inside).await?,
@@ -92,25 +86,20 @@ impl Detection {
     async fn set_up(&mut self, size: usize, schema: &str) -> Result<()> {
         self.conn.query_drop(schema).await?;
         match self.strategy {
-            LOGGED | GATED => {
+            LOGGED => {
                 let started = Instant::now();
                 let log = format!("CREATE TABLE {LOG} (number INT PRIMARY KEY)");
                 self.conn.query_drop(log).await?;
                 for n in 0..size {
-                    let body = match self.strategy {
-                        LOGGED => format!("INSERT IGNORE INTO {LOG} VALUES ({n})"),
-                        _ => format!("IF FALSE THEN SET @n = (SELECT number FROM {LOG}); END IF"),
-                    };
                     for event in ["INSERT", "UPDATE", "DELETE"] {
                         let trigger = format!(
-                            "CREATE TRIGGER {LOG}_{n}_{event} AFTER {event} ON t{n} FOR EACH ROW {body}"
+                            "CREATE TRIGGER {LOG}_{n}_{event} AFTER {event} ON t{n} FOR EACH ROW INSERT IGNORE INTO {LOG} VALUES ({n})"
                         );
                         self.conn.query_drop(trigger).await?;
                     }
                 }
                 say::progress(&format!(
-                    "reset: the triggers of `{}` on {size} tables took {:.1} s to make",
-                    self.strategy,
+                    "reset: the triggers of `{LOGGED}` on {size} tables took {:.1} s to make",
                     started.elapsed().as_secs_f64()
                 ));
             }
@@ -139,51 +128,18 @@ impl Detection {
         strategy == self.strategy || (strategy == self.writes_alone && !strategy.is_empty())
     }
 
-    /// Does what `writes` says, and cleans it; tells how long the one or the other took, as `way` says. What is looked at
-    /// behind the test is asked `elsewhere`.
-    pub(super) async fn time(
-        &mut self,
-        way: Way,
-        writes: &str,
-        elsewhere: &mut Conn,
-    ) -> Result<Duration> {
+    /// Does what `writes` says, and cleans it; tells how long the one or the other took, as `way` says.
+    pub(super) async fn time(&mut self, way: Way, writes: &str) -> Result<Duration> {
         let started = Instant::now();
         self.conn.query_drop(writes).await?;
         let wrote = started.elapsed();
-        let held: Option<Vec<u32>> = match self.strategy {
-            GATED => {
-                let lock = format!("LOCK TABLES {LOG} WRITE");
-                self.conn.query_drop(lock).await?;
-                let found = elsewhere.query(&self.each_table).await?;
-                // As long as dagz's own connection rests, since one that was asked just now answers sooner.
-                let locked = Instant::now();
-                while locked.elapsed() < SETTLED {
-                    elsewhere.query_drop("SHOW PROCESSLIST").await?;
-                }
-                Some(found)
-            }
-            _ => None,
-        };
         let started = Instant::now();
-        match held {
-            Some(dirty) => {
-                // As dagz asks who waits for the lock.
-                let free = "SHOW PROCESSLIST; UNLOCK TABLES";
-                let statements = match dirty.is_empty() {
-                    true => free.to_owned(),
-                    false => format!("{free}; {}", self.cleaning(&dirty)),
-                };
-                self.conn.query_drop(statements).await?;
-            }
-            None => {
-                let dirty = self.dirty().await?;
-                if !dirty.is_empty() {
-                    self.conn.query_drop(self.cleaning(&dirty)).await?;
-                    if self.strategy == COUNTED {
-                        // What was deleted is counted, too.
-                        self.counted = self.counts().await?;
-                    }
-                }
+        let dirty = self.dirty().await?;
+        if !dirty.is_empty() {
+            self.conn.query_drop(self.cleaning(&dirty)).await?;
+            if self.strategy == COUNTED {
+                // What was deleted is counted, too.
+                self.counted = self.counts().await?;
             }
         }
         match way.strategy == self.writes_alone {

@@ -11,6 +11,7 @@ mod management;
 mod mysql;
 mod postgres;
 mod redis;
+mod worker;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;

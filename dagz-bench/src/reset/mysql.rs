@@ -1,5 +1,5 @@
 //! MySQL and MariaDB: beside dagz, `TRUNCATE` in its usual forms, `DELETE`, a new database, and `ROLLBACK`; other ways to
-//! find out what was written are in `detection.rs`.
+//! find out what was written are in `detection.rs`. `worker.rs` has dagz itself.
 
 use std::{
     fmt::Write as _,
@@ -9,8 +9,8 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use async_trait::async_trait;
 use dagz::mysql::{
-    Config, Driver, Identity, databases,
-    mysql_async::{Conn, Opts, OptsBuilder, Row as Session, Statement, prelude::Queryable as _},
+    Config, Identity, databases,
+    mysql_async::{Conn, Opts, OptsBuilder, Statement, prelude::Queryable as _},
     remove,
 };
 use dagz_core::{DbConfig as _, Target, name, runtime};
@@ -18,10 +18,12 @@ use dagz_core::{DbConfig as _, Target, name, runtime};
 use super::{
     detection::{self, Detection},
     variable,
+    worker::Worker,
 };
 use crate::{
     names,
     row::Row,
+    say,
     schedule::{Dirt, Extent, Site, Way, ways},
 };
 
@@ -32,15 +34,9 @@ const KEPT: &str = "dagz, counters kept";
 /// The next test comes before dagz has looked what the last one left.
 const AT_ONCE: &str = "dagz, counters kept, at once";
 
-/// A test that comes so late does not come at once, however long that look takes; and what that is for each table.
-const LATE: Duration = Duration::from_millis(20);
-const LATE_FOR_TABLE: Duration = Duration::from_micros(200);
-
-/// What is held for so long is not given back to look once more.
-pub(super) const SETTLED: Duration = Duration::from_millis(5);
-
-/// How long dagz may take for that look.
-const LOOKING: Duration = Duration::from_secs(1);
+/// All tables are behind one lock; and the test's writes alone, which that makes slower.
+const GATED: &str = "dagz, counters kept, write gate";
+const WRITES_GATED: &str = "writes alone, write gate";
 
 /// Measures on a server of `size` tables.
 pub(super) fn run(size: usize, extent: Extent) -> Result<Vec<Row>> {
@@ -53,7 +49,7 @@ pub(super) fn run(size: usize, extent: Extent) -> Result<Vec<Row>> {
             name::rewrite(worker, base, 64)
         })
     };
-    let targets = ["", "_keep", "_at_once"]
+    let targets = ["", "_keep", "_at_once", "_gate"]
         .into_iter()
         .map(|which| target_of(&format!("dagz_bench_{size}{which}")))
         .collect::<Result<Vec<_>>>()?;
@@ -66,7 +62,8 @@ pub(super) fn run(size: usize, extent: Extent) -> Result<Vec<Row>> {
     })?
 }
 
-fn schema(tables: usize) -> String {
+/// Statements that make so many tables.
+pub(super) fn schema(tables: usize) -> String {
     let mut schema = String::new();
     for n in 0..tables {
         let reference = match n % 5 {
@@ -91,8 +88,8 @@ pub(super) fn rows_of(database: &str, size: usize) -> String {
 }
 
 struct Mysql {
-    /// With counters set back, which is the default; with counters kept; and the same, for tests that come at once, on
-    /// which dagz sets itself.
+    /// With counters set back, which is the default; with counters kept; the same for tests that come at once, on which
+    /// dagz sets itself; and with a write gate.
     dagz: Vec<Worker>,
     opts: OptsBuilder,
     size: usize,
@@ -102,75 +99,8 @@ struct Mysql {
     detections: Vec<Detection>,
 }
 
-struct Worker {
-    driver: Driver,
-    target: Target,
-    /// A test's own connection.
-    test: Conn,
-    released: Instant,
-}
-
-impl Worker {
-    async fn new(opts: &OptsBuilder, target: Target, size: usize, of: Identity) -> Result<Self> {
-        let base = opts.clone().db_name(Some(target.base()));
-        let config = Config::from_opts(base).identity(of);
-        let driver = Driver::new(config.migrate_with("bench", move |opts| async move {
-            Conn::new(opts).await?.query_drop(schema(size)).await
-        }));
-        driver.worker_init(&target).await?;
-        driver.prepare(&target).await?;
-        driver.release(&target).await;
-        Ok(Self {
-            test: connect(opts, target.name()).await?,
-            driver,
-            target,
-            released: Instant::now(),
-        })
-    }
-
-    async fn release(&mut self) {
-        self.driver.release(&self.target).await;
-        self.released = Instant::now();
-    }
-
-    /// Comes so late that dagz expects the next test to do so as well.
-    async fn come_late(&self, elsewhere: &mut Conn, tables: u32) -> Result<()> {
-        while self.released.elapsed() < LATE + LATE_FOR_TABLE * tables {
-            elsewhere.query_drop("SELECT 1").await?;
-        }
-        Ok(())
-    }
-
-    /// Waits until dagz has looked what the test left, as it does behind the back of one that comes a little later:
-    /// the session waits by which it keeps others from the schema, and no other does anything in this database. Asked
-    /// `elsewhere`, since dagz does not rely on what it saw while anybody does anything here.
-    async fn wait_until_it_is_held(&self, elsewhere: &mut Conn) -> Result<()> {
-        let fence = format!("CREATE DATABASE IF NOT EXISTS `{}`", self.target.name());
-        let started = Instant::now();
-        let mut held_since: Option<Instant> = None;
-        while started.elapsed() < LOOKING
-            && held_since.is_none_or(|since| since.elapsed() < SETTLED)
-        {
-            let sessions: Vec<Session> = elsewhere.query("SHOW PROCESSLIST").await?;
-            let (mut is_closed, mut is_looking) = (false, false);
-            for session in &sessions {
-                let at = |index| {
-                    let text = session.get::<Option<String>, _>(index).flatten();
-                    text.unwrap_or_default()
-                };
-                is_closed |= at(7).contains(&fence) && at(6).starts_with("Waiting for schema");
-                is_looking |= at(3) == self.target.name() && at(4) != "Sleep";
-            }
-            held_since = match is_closed && !is_looking {
-                true => Some(held_since.unwrap_or_else(Instant::now)),
-                false => None,
-            };
-        }
-        Ok(())
-    }
-}
-
-async fn connect(opts: &OptsBuilder, database: &str) -> Result<Conn> {
+/// A connection to `database`.
+pub(super) async fn connect(opts: &OptsBuilder, database: &str) -> Result<Conn> {
     Ok(Conn::new(opts.clone().db_name(Some(database))).await?)
 }
 
@@ -183,10 +113,17 @@ async fn make(elsewhere: &mut Conn) -> Result<()> {
 
 impl Mysql {
     async fn new(opts: OptsBuilder, targets: Vec<Target>, size: usize) -> Result<Self> {
-        let identities = [Identity::Restore, Identity::Keep, Identity::Keep];
+        let keeping = |config: Config| config.identity(Identity::Keep);
+        let gated = |config: Config| config.identity(Identity::Keep).write_gate(true);
+        let configured: [fn(Config) -> Config; 4] = [|config| config, keeping, keeping, gated];
         let mut dagz = Vec::new();
-        for (target, identity) in targets.into_iter().zip(identities) {
-            dagz.push(Worker::new(&opts, target, size, identity).await?);
+        for (target, configured) in targets.into_iter().zip(configured) {
+            let started = Instant::now();
+            dagz.push(Worker::new(&opts, target, size, configured).await?);
+            say::progress(&format!(
+                "reset: a worker's database of {size} tables took {:.1} s to make",
+                started.elapsed().as_secs_f64()
+            ));
         }
         let mut elsewhere = Conn::new(opts.clone()).await?;
         make(&mut elsewhere).await?;
@@ -245,8 +182,7 @@ impl Mysql {
         }
         let drop_it = format!("DROP DATABASE IF EXISTS {BY_HAND}");
         elsewhere.query_drop(drop_it).await?;
-        for Worker { target, test, .. } in dagz {
-            drop(test);
+        for target in dagz.into_iter().map(Worker::end) {
             let config = Config::from_opts(opts.clone());
             for database in databases(&config, target.project()).await? {
                 if database.base() == Some(target.base()) {
@@ -265,6 +201,8 @@ impl Site for Mysql {
         let mut all = ways("dagz", &Dirt::ANY);
         all.extend(ways(KEPT, &Dirt::ANY));
         all.extend(ways(AT_ONCE, &Dirt::ANY));
+        all.extend(ways(GATED, &Dirt::ANY));
+        all.extend(ways(WRITES_GATED, &dirty));
         all.extend(ways("count-truncate", &Dirt::ANY));
         all.extend(ways("truncate-all", &Dirt::ANY));
         all.extend(ways("delete-all", &Dirt::ANY));
@@ -291,29 +229,21 @@ impl Site for Mysql {
             "dagz" => (Some(&mut self.dagz[0]), false),
             KEPT => (Some(&mut self.dagz[1]), false),
             AT_ONCE => (Some(&mut self.dagz[2]), true),
+            GATED | WRITES_GATED => (Some(&mut self.dagz[3]), false),
             _ => (None, false),
         };
         if let Some(worker) = worker {
-            if !is_at_once {
-                let tables = u32::try_from(self.size)?;
-                worker.come_late(&mut self.elsewhere, tables).await?;
-            }
-            worker.driver.prepare(&worker.target).await?;
-            worker.test.query_drop(writes).await?;
-            worker.release().await;
-            if !is_at_once {
-                worker.wait_until_it_is_held(&mut self.elsewhere).await?;
-            }
-            let started = Instant::now();
-            worker.driver.prepare(&worker.target).await?;
-            let time = started.elapsed();
-            worker.release().await;
-            return Ok(time);
+            let elsewhere = &mut self.elsewhere;
+            let (wrote, reset) = worker.time(&writes, is_at_once, elsewhere).await?;
+            return Ok(match way.strategy {
+                WRITES_GATED => wrote,
+                _ => reset,
+            });
         }
         let strategy = way.strategy;
         let mut detections = self.detections.iter_mut();
         if let Some(detection) = detections.find(|detection| detection.knows(strategy)) {
-            return detection.time(way, &writes, &mut self.elsewhere).await;
+            return detection.time(way, &writes).await;
         }
         if way.strategy == "rollback" {
             writes = format!("BEGIN; {writes}");
@@ -370,6 +300,7 @@ impl Site for Mysql {
             "dagz" => self.dagz[0].target.name(),
             KEPT => self.dagz[1].target.name(),
             AT_ONCE => self.dagz[2].target.name(),
+            GATED | WRITES_GATED => self.dagz[3].target.name(),
             strategy => detections
                 .find(|detection| detection.knows(strategy))
                 .map_or(BY_HAND, Detection::database),

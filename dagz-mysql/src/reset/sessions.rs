@@ -28,6 +28,10 @@ use crate::{
 /// How many tables are locked at once. A server compares each lock with all that the session has.
 const AT_ONCE: usize = 100;
 
+/// How often a session that does something is looked at, and how long apart, before it counts as one in the database.
+const LOOKS: usize = 10;
+const APART: Duration = Duration::from_millis(5);
+
 /// How long a session that was told to end may take.
 const ENDING: Duration = Duration::from_secs(5);
 
@@ -230,6 +234,30 @@ pub(crate) enum Among {
 
 /// The sessions in `database` that `among` means, but this one and the one that holds its lock.
 async fn list(
+    conn: &mut Conn,
+    facts: &Facts,
+    database: &str,
+    among: Among,
+) -> Result<Vec<Session>> {
+    let mut sessions = look(conn, facts, database, among).await?;
+    if facts.shows_locks && among == Among::Holding {
+        return Ok(sessions);
+    }
+    // MariaDB shows who reads what triggers there are as one in each database that it gets to, for a moment.
+    for _ in 0..LOOKS {
+        if sessions.iter().all(|session| session.query.is_none()) {
+            break;
+        }
+        tokio::time::sleep(APART).await;
+        let before = sessions;
+        sessions = look(conn, facts, database, among).await?;
+        sessions.retain(|session| before.iter().any(|earlier| earlier.id == session.id));
+    }
+    Ok(sessions)
+}
+
+/// What the server shows of them at this moment.
+async fn look(
     conn: &mut Conn,
     facts: &Facts,
     database: &str,
