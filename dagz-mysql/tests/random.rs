@@ -120,10 +120,12 @@ enum Does {
     Change,
 }
 
-/// Which driver resets: one that keeps its connection, or a new one each time, as under nextest.
+/// Which driver resets: one that keeps its connection, where all tables may be behind one lock, or a new one each time,
+/// as under nextest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Process {
     Same,
+    Gated,
     New,
 }
 
@@ -165,6 +167,7 @@ fn at_random(
             let config = config
                 .prepare(prepare)
                 .hold(HELD)
+                .write_gate(process == Process::Gated)
                 .migrate_with("1", |opts| async move {
                     let mut conn = connect(&opts).await;
                     // MySQL has none.
@@ -234,7 +237,7 @@ async fn round(
         let end = if *is_committed { "COMMIT" } else { "ROLLBACK" };
         conn.query_drop(end).await.unwrap();
     }
-    if process == Process::Same {
+    if process != Process::New {
         driver.release(&site.target).await;
     }
     let late = late.clone();
@@ -275,6 +278,12 @@ fn baselines_are_restored() {
 }
 
 #[test]
+fn baselines_are_restored_behind_a_gate() {
+    let prepare = Prepare::Baseline;
+    is_exact("random_gated", 60, prepare, Process::Gated, Does::Write);
+}
+
+#[test]
 fn truncated_stays_truncated() {
     let prepare = Prepare::Truncate;
     is_exact("random_truncate", 40, prepare, Process::Same, Does::Write);
@@ -288,7 +297,7 @@ fn first_prepares_of_processes_are_as_exact() {
 
 #[test]
 fn changed_schemas_are_made_anew() {
-    for process in [Process::Same, Process::New] {
+    for process in [Process::Same, Process::Gated, Process::New] {
         let test = format!("random_changed_{process:?}").to_lowercase();
         is_exact(&test, 30, Prepare::Baseline, process, Does::Change);
     }
@@ -313,6 +322,8 @@ fn each_detection_is_needed() {
         ("changes", Process::New, Does::Change),
         ("tables", Process::Same, Does::Write),
         ("waiting", Process::Same, Does::Write),
+        ("tables", Process::Gated, Does::Write),
+        ("waiting", Process::Gated, Does::Write),
     ] {
         if detection == "sequences" && !has_sequences {
             continue;
