@@ -243,9 +243,9 @@ impl Config {
     /// `false` unless said otherwise.
     ///
     /// What is [held](Self::hold) between two tests is that one lock then, in the place of one for each table: the next
-    /// test waits as long with a thousand tables as with ten. For that a test's own writes take a fifth longer, and to
-    /// make a database takes about 6 ms more for each table. It pays where there are hundreds of them. The triggers do
-    /// nothing; `SHOW TRIGGERS` lists them as `dagz_gate_…`.
+    /// test waits as long with a thousand tables as with ten. For that a test's own writes take up to a quarter longer,
+    /// and to make a database takes 5 to 8 ms more for each table. It pays where there are hundreds of them. The triggers
+    /// do nothing; `SHOW TRIGGERS` lists them as `dagz_gate_…`.
     #[must_use]
     pub fn write_gate(mut self, gate: bool) -> Self {
         self.write_gate = gate;
