@@ -3,7 +3,8 @@
 //! `provision/admin.rs` holds the connection on which databases are made and dropped,
 //! `provision/stamp.rs` decides whose a database is, `provision/template.rs` makes templates,
 //! `provision/migrations.rs` reads and runs SQL files, `provision/clone.rs` copies by definitions, `provision/gate.rs`
-//! adds what keeps writers out between tests, and `provision/cleanup.rs` lists and removes what dagz made. [`init`] is where the driver enters.
+//! adds what keeps writers out between tests, and `provision/cleanup.rs` lists and removes what dagz made. [`init`] is
+//! where the driver enters.
 
 mod admin;
 mod cleanup;

@@ -202,6 +202,15 @@ impl Schema {
             .filter(move |object| wanted(object.kind))
     }
 
+    /// The names of dagz's own triggers.
+    pub(crate) fn gate_triggers(&self) -> impl Iterator<Item = &str> {
+        let names = self
+            .gate
+            .iter()
+            .filter_map(|shown| shown.split('\0').next());
+        names.filter(|name| *name != GATE_TABLE)
+    }
+
     /// The same for two databases whose objects are defined alike, wherever their counters stand.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
@@ -229,9 +238,7 @@ impl Schema {
                 add(setting.as_deref().unwrap_or_default());
             }
         }
-        for part in &self.gate {
-            add(part);
-        }
+        self.gate.iter().for_each(|part| add(part));
         hash.finalize()
             .iter()
             .map(|byte| format!("{byte:02x}"))

@@ -38,11 +38,16 @@ pub(super) async fn add(conn: &mut Conn, schema: Schema, start: &mut Start) -> R
         let message = format!("cannot add the write gate to database `{database}`");
         error::statement(ErrorKind::WorkerInit, message, error)
     };
-    let enter = format!(
-        "USE {}; CREATE TABLE {GATE_TABLE} (id TINYINT PRIMARY KEY) ENGINE = InnoDB",
-        sql::identifier(&database)
-    );
-    conn.query_drop(enter).await.map_err(failed)?;
+    let enter = format!("USE {}", sql::identifier(&database));
+    let table =
+        format!("CREATE TABLE IF NOT EXISTS {GATE_TABLE} (id TINYINT PRIMARY KEY) ENGINE = InnoDB");
+    // A database that is adopted once more has one.
+    let former = schema.gate_triggers().map(sql::identifier);
+    let former = former.map(|name| format!("DROP TRIGGER {name}"));
+    let statements: Vec<_> = [enter, table].into_iter().chain(former).collect();
+    conn.query_drop(statements.join("; "))
+        .await
+        .map_err(failed)?;
     let gated: Vec<_> = schema.objects.iter().filter(|o| can_have(o)).collect();
     let mut number = 0..;
     for objects in gated.chunks(AT_ONCE) {

@@ -60,7 +60,7 @@ impl Probe {
     ) -> Result<Findings, StoppedAt> {
         let mut steps: Vec<_> = self.steps.iter().collect();
         steps.retain(|(step, _)| !matches!(step, Step::Changes | Step::Watch | Step::Unlock));
-        let Some(looker) = looker else {
+        let Some(looker) = looker.filter(|_| self.has_gate()) else {
             return self.look(conn, &steps, true).await;
         };
         let (locked, open): (Vec<_>, Vec<_>) = steps
