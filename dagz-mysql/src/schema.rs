@@ -2,11 +2,14 @@
 //!
 //! [`Schema::read`] asks for the definition of every object, in two round trips. `provision/clone.rs`
 //! runs the definitions in another database, and `reset` compares their [fingerprint](Schema::fingerprint)
-//! where a definition may have changed. dagz's own tables are none of it.
+//! where a definition may have changed; `schema/counter.rs` takes counters out. dagz's own tables are none of it.
+
+mod counter;
 
 use mysql_async::{Conn, Row};
 use sha2::{Digest, Sha256};
 
+use self::counter::without_counter;
 use crate::{
     batch::{self, Stopped, text},
     sql,
@@ -342,59 +345,4 @@ fn named(row: &Row, name: &str) -> Option<String> {
         .iter()
         .position(|column| column.name_str() == name)?;
     text(row, index)
-}
-
-/// A table's definition without ` AUTO_INCREMENT=…`, and the number there.
-fn without_counter(create: &str) -> (String, Option<u64>) {
-    const COUNTER: &str = " AUTO_INCREMENT=";
-    // Options come after the columns; a comment among them may hold any text.
-    let options = create.rfind("\n) ").unwrap_or(create.len());
-    let end = create[options..]
-        .find(" COMMENT=")
-        .map_or(create.len(), |at| options + at);
-    let Some(at) = create[options..end].find(COUNTER) else {
-        return (create.to_owned(), None);
-    };
-    let start = options + at;
-    let digits = &create[start + COUNTER.len()..];
-    let length = digits
-        .find(|character: char| !character.is_ascii_digit())
-        .unwrap_or(digits.len());
-    let rest = &digits[length..];
-    (
-        format!("{}{rest}", &create[..start]),
-        digits[..length].parse().ok(),
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counters_are_taken_out_and_nothing_else() {
-        for (create, expected, counter) in [
-            (
-                "CREATE TABLE `t` (\n  `a` int COMMENT ' AUTO_INCREMENT=3'\n) ENGINE=InnoDB AUTO_INCREMENT=12 DEFAULT CHARSET=utf8mb4 COMMENT='x'",
-                "CREATE TABLE `t` (\n  `a` int COMMENT ' AUTO_INCREMENT=3'\n) ENGINE=InnoDB DEFAULT CHARSET=utf8mb4 COMMENT='x'",
-                Some(12),
-            ),
-            (
-                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB COMMENT=' AUTO_INCREMENT=4'",
-                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB COMMENT=' AUTO_INCREMENT=4'",
-                None,
-            ),
-            (
-                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB AUTO_INCREMENT=5\n PARTITION BY HASH (`a`)\n(PARTITION `p` ENGINE = InnoDB)",
-                "CREATE TABLE `t` (\n  `a` int\n) ENGINE=InnoDB\n PARTITION BY HASH (`a`)\n(PARTITION `p` ENGINE = InnoDB)",
-                Some(5),
-            ),
-        ] {
-            assert_eq!(
-                without_counter(create),
-                (expected.to_owned(), counter),
-                "{create}"
-            );
-        }
-    }
 }

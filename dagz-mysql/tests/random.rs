@@ -8,16 +8,13 @@ use std::{
 };
 
 use dagz_core::DbConfig as _;
-use dagz_mysql::{
-    Config, Driver, Prepare,
-    mysql_async::{Conn, prelude::Queryable as _},
-};
+use dagz_mysql::{Config, Driver, Prepare, mysql_async::prelude::Queryable as _};
 use proptest::{
     collection::vec,
     prelude::*,
     test_runner::{Config as Cases, TestRunner},
 };
-use support::{Site, at_site, connect, counters, dump, opts, rows, run, until_it_waits, within};
+use support::{Site, at_site, connect, opts, rows, run, state, until_it_waits, within};
 
 const SCHEMA: &str = "
 CREATE TABLE country (code VARCHAR(40) PRIMARY KEY, value INT);
@@ -137,19 +134,6 @@ const ROUND: Duration = Duration::from_secs(60);
 
 /// How long a session that lives on may do so before the next test.
 const HELD: Duration = Duration::from_millis(200);
-
-/// Rows, counters and definitions.
-async fn state(conn: &mut Conn) -> (String, Vec<String>) {
-    let (dump, mut state) = (dump(conn).await, counters(conn).await);
-    for query in [
-        "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, COLUMN_KEY) FROM information_schema.COLUMNS \
-         WHERE TABLE_SCHEMA = DATABASE() ORDER BY 1",
-        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY 1",
-    ] {
-        state.extend(rows(conn, query).await);
-    }
-    (dump, state)
-}
 
 /// Tells a workload after which the state is another one.
 fn at_random(

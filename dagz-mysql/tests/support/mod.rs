@@ -216,6 +216,20 @@ pub(crate) async fn counters(conn: &mut Conn) -> Vec<String> {
     .await
 }
 
+/// Rows, counters and definitions.
+pub(crate) async fn state(conn: &mut Conn) -> (String, Vec<String>) {
+    let (dump, mut state) = (dump(conn).await, counters(conn).await);
+    for query in [
+        "SELECT CONCAT_WS(' ', TABLE_NAME, COLUMN_NAME, COLUMN_TYPE, COLUMN_KEY) FROM information_schema.COLUMNS \
+         WHERE TABLE_SCHEMA = DATABASE() ORDER BY 1",
+        "SHOW FULL TABLES",
+        "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE() ORDER BY 1",
+    ] {
+        state.extend(rows(conn, query).await);
+    }
+    (dump, state)
+}
+
 /// The rows of a query, as text.
 pub(crate) async fn rows(conn: &mut Conn, query: &str) -> Vec<String> {
     let rows: Vec<Row> = match conn.query(query).await {
