@@ -225,6 +225,27 @@ fn check_late(name: &str, configured: fn(Config) -> Config) {
     });
 }
 
+/// Also while it is being looked, before all is closed.
+#[test]
+fn what_comes_at_any_moment_does_not_pass_a_gate() {
+    // Who is kept out waits until it is given back.
+    let configured = |config| with_gate(config).hold(Duration::from_millis(20));
+    at_site("moments_gated", configured, async |site: &Site| {
+        begin(site).await;
+        let start = state(site).await;
+        let mut conn = connect(&opts("")).await;
+        for moment in 0..60 {
+            let statement = ["TRUNCATE", "DELETE FROM"][moment % 2];
+            let statement = format!("{statement} `{}`.note", site.target.name());
+            site.driver.release(&site.target).await;
+            tokio::time::sleep(Duration::from_micros(300) * moment as u32).await;
+            execute(&mut conn, &statement).await;
+            site.prepare().await;
+            assert_eq!(state(site).await, start, "{statement}, {moment}");
+        }
+    });
+}
+
 #[test]
 fn each_lock_and_look_is_needed() {
     check_needs(false);

@@ -1,9 +1,10 @@
-//! Puts all tables of a worker's database behind one lock, where [`Config::write_gate`](crate::Config::write_gate) says so.
+//! Puts the tables of a worker's database behind one lock, where [`Config::write_gate`](crate::Config::write_gate) says so.
 //!
-//! Each table gets triggers that do nothing, and mention the table `dagz_gate`. A server locks what a trigger mentions
-//! together with the table that it belongs to, until the transaction ends. So whoever has `dagz_gate` locked keeps
-//! everybody from writing to any of them, which is what `reset/hold.rs` does, in the time of one lock. [`add`] is called
-//! when the database is complete; `schema.rs` knows these triggers from those of the user's.
+//! Each InnoDB table gets triggers that do nothing, and mention the table `dagz_gate`. A server locks what a trigger
+//! mentions together with the table that it belongs to, until the transaction ends. So whoever has `dagz_gate` locked
+//! keeps everybody from writing rows to any of them, which is what `reset/hold.rs` does, in the time of one lock; what
+//! changes a table without a trigger, such as `TRUNCATE`, wants the lock of the schema. [`add`] is called when the
+//! database is complete; `schema.rs` knows these triggers from those of the user's.
 
 use std::sync::Once;
 
@@ -70,7 +71,7 @@ pub(super) async fn add(conn: &mut Conn, schema: Schema, start: &mut Start) -> R
     Schema::read(conn, &database).await.map_err(failed)
 }
 
-/// Whether nobody writes to it but by its name.
+/// Whether nobody writes to it but by its name, for only then are its triggers asked.
 fn can_have(object: &Object) -> bool {
     // Rows of other engines' tables may be those of another one, too, and what is historical goes in ways of its own.
     object.kind == Kind::Table
@@ -97,7 +98,7 @@ fn warn_once(error: &Error) {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         let text = format!(
-            "{}; all tables are locked between tests instead: `GRANT TRIGGER` to dagz's user, and on a server with a binary log `SET GLOBAL log_bin_trust_function_creators = 1`, or leave `write_gate` off",
+            "{}; all tables are locked between tests instead: `GRANT TRIGGER` to dagz's user, and on a server with a binary log `SET GLOBAL log_bin_trust_function_creators = 1`, then `cargo dagz clean` for databases to be made anew, or leave `write_gate` off",
             error.report()
         );
         event::warn(Some(driver::NAME), &text);

@@ -84,13 +84,13 @@ impl Keeper {
         database: &str,
         patience: Duration,
     ) -> Result<Others, Failure> {
-        let started = Instant::now();
+        let (started, own) = (Instant::now(), self.sessions());
         loop {
             let sessions: Vec<Row> = match self.conn.query(SESSIONS).await {
                 Ok(sessions) => sessions,
                 Err(error) => return Err(failure(error, |error| failed(database, error))),
             };
-            match waiting::is_busy(&sessions, self.conn.id(), database) {
+            match waiting::is_busy(&sessions, &own, database) {
                 (false, false) => return Ok(Others::Idle),
                 (false, true) => return Ok(Others::Unknown),
                 (true, _) if started.elapsed() >= patience => return Ok(Others::Busy),

@@ -9,7 +9,7 @@
 //! - **Rows and counters** change by statements that want a lock on the table, cascades and triggers included. Who
 //!   held one when the test ended is an open transaction, and nothing is held; who wants one later waits.
 //!   With a gate (`provision/gate.rs`) all those want one lock, which stands for the tables'; and as who has tables locked
-//!   may read no others, another session looks. `TRUNCATE` wants the schema's lock first.
+//!   may read no others, another session looks. `TRUNCATE` wants the schema's lock, so that is closed before.
 //! - **The schema** changes by statements that want the lock which the fence waits for. One that began before is
 //!   counted by the server, and the count is read after the fence has closed.
 //! - **The stamp** is read under a lock on its table, which is given back right before the repair.
@@ -68,6 +68,40 @@ struct Held {
     findings: Findings,
 }
 
+/// What is asked while the fence is to close the schema.
+struct Closing<'a> {
+    flavour: Flavour,
+    own: &'a [u32],
+    fence: &'a Fence,
+    database: &'a str,
+    is_blind: bool,
+}
+
+impl Closing<'_> {
+    /// How many changes of schemas there were when it has closed it; none where it does not, or others are at something.
+    async fn changes(&self, conn: &mut Conn) -> Option<i64> {
+        let source = Source::first(self.flavour);
+        let sessions = source.statement(self.database);
+        let look = format!("{sessions};\n{}", changes::statement(self.flavour));
+        for _ in 0..CLOSING {
+            let outcomes = batch::run(conn, &look).await.ok()?;
+            let [sessions, counts] = &*outcomes else {
+                return None;
+            };
+            let rows = &sessions.rows;
+            let found = Waiting::read(rows, source, self.own, self.fence, self.database);
+            if found.are_others {
+                return None;
+            }
+            if found.is_closed || self.is_blind {
+                return Some(changes::count(&counts.rows));
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        None
+    }
+}
+
 /// What became of an attempt to hold.
 enum Attempt {
     Held(Findings),
@@ -106,7 +140,7 @@ impl Keeper {
             None => self.can_hold(mode).await,
         };
         self.hold.is_possible = Some(is_possible);
-        if !is_possible || !self.has_looker(server, target, mode).await {
+        if !is_possible || !self.provide_looker(server, target, mode).await {
             return false;
         }
         // Where anything goes wrong it is ended, for a new one the next time.
@@ -149,18 +183,31 @@ impl Keeper {
     }
 
     /// Opens the session that looks where there is a gate. Tells whether there is one where it is needed.
-    async fn has_looker(&mut self, server: &Server, target: &Target, mode: Prepare) -> bool {
+    async fn provide_looker(&mut self, server: &Server, target: &Target, mode: Prepare) -> bool {
         let is_needed = self.probes.of(mode).is_some_and(Probe::has_gate);
         if is_needed && self.hold.looker.is_none() {
             let name = provision::session_name(target, "look");
-            self.hold.looker = server.connect(Some(target.name()), &name).await.ok();
+            let Ok(mut looker) = server.connect(Some(target.name()), &name).await else {
+                return false;
+            };
+            // Whoever is in its way may wait for the gate. MySQL knows no shorter time than the second it has.
+            if self.facts.flavour == Flavour::MariaDb {
+                let at_once = "SET SESSION lock_wait_timeout = 0";
+                drop(looker.query_drop(at_once).await);
+            }
+            self.hold.looker = Some(looker);
         }
         !is_needed || self.hold.looker.is_some()
     }
 
-    /// The session that looks, which is in the database and leaves nothing there.
-    pub(super) fn looker(&self) -> Option<u32> {
-        self.hold.looker.as_ref().map(Conn::id)
+    /// Its own sessions in the database, of which one looks and leaves nothing there.
+    pub(super) fn sessions(&self) -> Vec<u32> {
+        let looker = self.hold.looker.as_ref();
+        [&self.conn]
+            .into_iter()
+            .chain(looker)
+            .map(Conn::id)
+            .collect()
     }
 
     /// Gives back what is held, to look again.
@@ -203,6 +250,7 @@ impl Keeper {
 
     async fn try_to_hold(&mut self, fence: &mut Fence, target: &Target, mode: Prepare) -> Attempt {
         let (flavour, database) = (self.facts.flavour, target.name());
+        let own = self.sessions();
         let Some(probe) = self.probes.of(mode) else {
             return Attempt::Failed;
         };
@@ -222,6 +270,17 @@ impl Keeper {
         if !is_blind && !fence.close(database).await {
             return Attempt::Failed;
         }
+        let closing = Closing {
+            flavour,
+            own: &own,
+            fence,
+            database,
+            is_blind,
+        };
+        // Until then `TRUNCATE` changes tables that a gate stands for.
+        if probe.has_gate() && closing.changes(conn).await.is_none() {
+            return Attempt::Failed;
+        }
         let found = match early {
             Some(findings) => Ok(findings),
             None => probe.run_inside(conn, self.hold.looker.as_mut()).await,
@@ -234,31 +293,13 @@ impl Keeper {
         if findings.stamp.as_deref() != Some(&*self.stamp) {
             return Attempt::Failed;
         }
-        let source = Source::first(flavour);
-        let sessions = source.statement(database);
-        let look = format!("{sessions};\n{}", changes::statement(flavour));
-        for _ in 0..CLOSING {
-            let Ok(outcomes) = batch::run(conn, &look).await else {
-                return Attempt::Failed;
-            };
-            let [sessions, counts] = &*outcomes else {
-                return Attempt::Failed;
-            };
-            let found = Waiting::read(&sessions.rows, source, conn.id(), fence, database);
-            if found.are_others {
-                return Attempt::Failed;
-            }
-            if found.is_closed || is_blind {
-                let changes = changes::count(&counts.rows);
-                let are_known = self.changes == Some(changes) || probe.blind == Some("changes");
-                return match are_known {
-                    true => Attempt::Held(findings),
-                    false => Attempt::Changed(changes),
-                };
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
+        let Some(changes) = closing.changes(conn).await else {
+            return Attempt::Failed;
+        };
+        match self.changes == Some(changes) || probe.blind == Some("changes") {
+            true => Attempt::Held(findings),
+            false => Attempt::Changed(changes),
         }
-        Attempt::Failed
     }
 
     /// Goes on with what is held, if it is for the same `mode`: tells what became of it, or that there is to be
@@ -293,9 +334,9 @@ impl Keeper {
         let source = self.hold.since.unwrap_or(Source::first(flavour));
         let statements = [source.statement(database), "UNLOCK TABLES".to_owned()];
         let statements: Vec<_> = statements.into_iter().chain(repairs).collect();
-        let (own, blind) = (self.conn.id(), probe.blind);
+        let (own, blind) = (self.sessions(), probe.blind);
         let is_undisturbed = |sessions: &[Row]| {
-            let waiting = Waiting::read(sessions, source, own, fence, database);
+            let waiting = Waiting::read(sessions, source, &own, fence, database);
             (waiting.is_closed || blind == Some("schema"))
                 && (!waiting.are_others || blind == Some("waiting"))
         };

@@ -270,7 +270,7 @@ impl Keeper {
             return Ok(());
         };
         let mut spared = database.shelf.each(Conn::id);
-        spared.extend(self.looker());
+        spared.extend(self.sessions());
         let suspects = Suspects {
             facts: &self.facts,
             watch: &probe.watch,

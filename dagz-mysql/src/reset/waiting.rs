@@ -55,11 +55,11 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Reads what `source` tells session `own`, whose fence is `fence`.
+    /// Reads what `source` tells the sessions `own`, whose fence is `fence`.
     pub(super) fn read(
         rows: &[Row],
         source: Source,
-        own: u32,
+        own: &[u32],
         fence: &Fence,
         database: &str,
     ) -> Self {
@@ -77,7 +77,7 @@ impl Waiting {
                     let session = Session::of(row);
                     if session.id == Some(fence.session) {
                         waiting.is_closed |= session.waits();
-                    } else if session.id != Some(own) && !session.is_fence() {
+                    } else if !session.is_of(own) && !session.is_fence() {
                         // Whoever is in another database may do something in this one, and where such a session
                         // waits the server does not tell.
                         waiting.are_others |= session.waits() || session.is_busy(database);
@@ -91,12 +91,12 @@ impl Waiting {
 
 /// Whether others than `own` do anything in `database`, and, where not, whether there are any of whom nobody knows;
 /// as [`SESSIONS`] tells.
-pub(super) fn is_busy(rows: &[Row], own: u32, database: &str) -> (bool, bool) {
+pub(super) fn is_busy(rows: &[Row], own: &[u32], database: &str) -> (bool, bool) {
     let sessions = rows.iter().map(Session::of);
     let others: Vec<_> = sessions
         // Another run waits its turn by such a lock, and does nothing before it gets it.
         .filter(|session| session.state != "User lock")
-        .filter(|session| session.id != Some(own) && !session.is_fence())
+        .filter(|session| !session.is_of(own) && !session.is_fence())
         .collect();
     (
         others.iter().any(|session| session.is_busy(database)),
@@ -122,6 +122,10 @@ impl Session {
             state: at(6),
             statement: at(7),
         }
+    }
+
+    fn is_of(&self, own: &[u32]) -> bool {
+        self.id.is_some_and(|id| own.contains(&id))
     }
 
     fn is_fence(&self) -> bool {
