@@ -75,9 +75,8 @@ const OF_TABLES: [&str; 3] = ["TRUNCATE", "ALTER TABLE", "DROP TABLE"];
 /// Those of [`LATE`] that the server knows, and what is needed with or without a gate.
 async fn late(is_gated: bool) -> Vec<(&'static str, Vec<&'static str>)> {
     let is_mariadb = is_mariadb().await;
-    let known = LATE
-        .iter()
-        .filter(|(statement, _)| is_mariadb || !statement.contains("NEXTVAL"));
+    let is_known = |text: &str| is_mariadb || !text.contains("NEXTVAL");
+    let known = LATE.iter().filter(|(statement, _)| is_known(statement));
     let needs = known.map(|(statement, needs)| {
         let mut needs = needs.to_vec();
         if is_gated
