@@ -254,10 +254,16 @@ fn any_workload_of_another_process_is_undone() {
     is_exact("random_new", Process::New, &[]);
 }
 
+/// What becomes of one who is blind to queues where a queue was declared as a stream in between: no other state is seen.
+const TAKEN_FOR_ANOTHER: &str = "not supported by stream queues";
+
 /// Fails where no workload needs the detection, with a start state `without` these queues.
 fn is_needed(detection: &'static str, process: Process, without: &[&str]) {
     let test = format!("random_{detection}_{process:?}").to_lowercase();
-    let failed = at_random(&test, 1_000, process, without, Some(detection));
+    let mut attempts =
+        (0..5).map_while(|_| at_random(&test, 1_000, process, without, Some(detection)));
+    let failed =
+        attempts.find(|failed| detection != "queues" || !failed.contains(TAKEN_FOR_ANOTHER));
     let failed = failed.unwrap_or_else(|| panic!("nobody needs `{detection}`"));
     // No error, but another state.
     assert!(failed.contains("and besides"), "{test}: {failed}");
