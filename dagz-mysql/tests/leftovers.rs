@@ -128,7 +128,7 @@ fn who_comes_by_from_elsewhere_stays() {
             for _ in 0..200 {
                 // It is not there all the time.
                 drop(visitor.query_drop(&visit).await);
-                execute(&mut visitor, "DO SLEEP(0.003)").await;
+                execute(&mut visitor, "DO SLEEP(0.003 + 0.004 * RAND())").await;
             }
         });
         while !visiting.is_finished() {

@@ -28,9 +28,10 @@ use crate::{
 /// How many tables are locked at once. A server compares each lock with all that the session has.
 const AT_ONCE: usize = 100;
 
-/// How often a session that does something is looked at, and how long apart, before it counts as one in the database.
-const LOOKS: usize = 10;
-const APART: Duration = Duration::from_millis(5);
+/// How often a session that does something is looked at before it counts as one in the database, and how much longer
+/// each pause between is than the one before: at an even pace, one who comes by at that pace would be met each time.
+const LOOKS: u32 = 10;
+const LONGER: Duration = Duration::from_millis(1);
 
 /// How long a session that was told to end may take.
 const ENDING: Duration = Duration::from_secs(5);
@@ -244,11 +245,11 @@ async fn list(
         return Ok(sessions);
     }
     // MariaDB shows who reads what triggers there are as one in each database that it gets to, for a moment.
-    for _ in 0..LOOKS {
+    for pause in 1..=LOOKS {
         if sessions.iter().all(|session| session.query.is_none()) {
             break;
         }
-        tokio::time::sleep(APART).await;
+        tokio::time::sleep(LONGER * pause).await;
         let before = sessions;
         sessions = look(conn, facts, database, among).await?;
         sessions.retain(|session| before.iter().any(|earlier| earlier.id == session.id));
