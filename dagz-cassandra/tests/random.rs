@@ -5,11 +5,8 @@ mod support;
 use std::cell::Cell;
 
 use dagz_cassandra::{Prepare, scylla::client::session::Session};
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config as Cases, TestRunner},
-};
+use dagz_testkit::random::{Search, cases, counterexample};
+use proptest::{collection::vec, prelude::*};
 use support::{Site, at_site, describe, dump, made_by, split};
 
 const SCHEMA: &str = "
@@ -68,8 +65,7 @@ fn statement() -> impl Strategy<Value = String> {
 
 /// Tells a workload after which the state is another one.
 fn at_random(
-    test: &str,
-    cases: u32,
+    (test, search): (&str, Search),
     prepare: Prepare,
     blind: Option<&'static str>,
 ) -> Option<String> {
@@ -88,29 +84,20 @@ fn at_random(
         let is_seeded = start.iter().any(|line| line.contains("{\"id\""));
         assert_eq!(is_seeded, prepare == Prepare::Baseline, "{start:?}");
         let changed = Cell::new(0);
-        let mut runner = TestRunner::new(Cases {
-            cases: dagz_testkit::site::cases(cases),
-            failure_persistence: None,
-            max_shrink_iters: if blind.is_some() { 0 } else { 100 },
-            ..Cases::default()
+        let workloads = vec(statement(), 1..12);
+        let found = counterexample(test, search, &workloads, async |statements| {
+            for statement in statements.iter().flat_map(|text| split(text)) {
+                // What the schema forbids.
+                drop(session.query_unpaged(statement, ()).await);
+            }
+            if state(site, &session).await != start {
+                changed.set(changed.get() + 1);
+            }
+            site.prepare().await;
+            prop_assert_eq!(&state(site, &session).await, &start);
+            Ok(())
         });
-        let result = runner.run(&vec(statement(), 1..12), |statements| {
-            tokio::task::block_in_place(|| {
-                tokio::runtime::Handle::current().block_on(async {
-                    for statement in statements.iter().flat_map(|text| split(text)) {
-                        // What the schema forbids.
-                        drop(session.query_unpaged(statement, ()).await);
-                    }
-                    if state(site, &session).await != start {
-                        changed.set(changed.get() + 1);
-                    }
-                    site.prepare().await;
-                    prop_assert_eq!(&state(site, &session).await, &start);
-                    Ok(())
-                })
-            })
-        });
-        failed.set(result.err().map(|error| error.to_string()));
+        failed.set(found);
         if blind.is_none() {
             let changed = changed.get();
             assert!(changed > 20, "only {changed} workloads changed anything");
@@ -128,7 +115,7 @@ async fn state(site: &Site, session: &Session) -> Vec<String> {
 }
 
 fn is_exact(test: &str, prepare: Prepare) {
-    if let Some(error) = at_random(test, 40, prepare, None) {
+    if let Some(error) = at_random((test, Search::Unexpected(cases(40))), prepare, None) {
         panic!("{error}");
     }
 }
@@ -147,7 +134,8 @@ fn truncated_stays_truncated() {
 fn each_detection_is_needed() {
     for detection in ["rows", "seeds", "future", "schema"] {
         let test = format!("random_{detection}");
-        let failed = at_random(&test, 1_000, Prepare::Baseline, Some(detection));
+        let expected = (test.as_str(), Search::Expected);
+        let failed = at_random(expected, Prepare::Baseline, Some(detection));
         assert!(failed.is_some(), "nobody needs `{detection}`");
     }
 }

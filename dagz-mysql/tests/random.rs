@@ -9,11 +9,8 @@ use std::{
 
 use dagz_core::DbConfig as _;
 use dagz_mysql::{Config, Driver, Prepare, mysql_async::prelude::Queryable as _};
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config as Cases, TestRunner},
-};
+use dagz_testkit::random::{Search, cases, counterexample};
+use proptest::{collection::vec, prelude::*};
 use support::{Site, at_site, connect, opts, rows, run, state, until_it_waits, within};
 
 const SCHEMA: &str = "
@@ -137,8 +134,7 @@ const HELD: Duration = Duration::from_millis(200);
 
 /// Tells a workload after which the state is another one.
 fn at_random(
-    test: &str,
-    cases: u32,
+    (test, search): (&str, Search),
     prepare: Prepare,
     (process, does): (Process, Does),
     blind: Option<&'static str>,
@@ -172,29 +168,17 @@ fn at_random(
                 site.driver.release(&site.target).await;
             }
             let start = state(&mut site.connect().await).await;
-            let mut runner = TestRunner::new(Cases {
-                cases: dagz_testkit::site::cases(cases),
-                // A failure is the server's state, which a later run does not have.
-                failure_persistence: None,
-                max_shrink_iters: if blind.is_some() { 0 } else { 100 },
-                // In milliseconds: a round that does not end is not tried a hundred times.
-                max_shrink_time: 30_000,
-                ..Cases::default()
+            let found = counterexample(test, search, &workload(does), async |workload| {
+                let new = match (process, configured.get()) {
+                    (Process::New, Some(config)) => Some(Driver::new(Config::clone(config))),
+                    _ => None,
+                };
+                let driver = new.as_ref().unwrap_or(&site.driver);
+                let after = within(ROUND, round(site, driver, process, &workload)).await;
+                prop_assert_eq!(&after, &start);
+                Ok(())
             });
-            let result = tokio::task::block_in_place(|| {
-                runner.run(&workload(does), |workload| {
-                    let new = match (process, configured.get()) {
-                        (Process::New, Some(config)) => Some(Driver::new(Config::clone(config))),
-                        _ => None,
-                    };
-                    let driver = new.as_ref().unwrap_or(&site.driver);
-                    let round = round(site, driver, process, &workload);
-                    let after = tokio::runtime::Handle::current().block_on(within(ROUND, round));
-                    prop_assert_eq!(&after, &start);
-                    Ok(())
-                })
-            });
-            failed.set(result.err().map(|error| error.to_string()));
+            failed.set(found);
             if blind.is_none() && does == Does::Write {
                 // All of that in place.
                 assert!(!site.is_anew().await);
@@ -249,8 +233,9 @@ async fn round(
     state(&mut site.connect().await).await
 }
 
-fn is_exact(test: &str, cases: u32, prepare: Prepare, process: Process, does: Does) {
-    if let Some(error) = at_random(test, cases, prepare, (process, does), None) {
+fn is_exact(test: &str, few: u32, prepare: Prepare, process: Process, does: Does) {
+    let search = Search::Unexpected(cases(few));
+    if let Some(error) = at_random((test, search), prepare, (process, does), None) {
         panic!("{error}");
     }
 }
@@ -314,7 +299,7 @@ fn each_detection_is_needed() {
         }
         let test = format!("random_{detection}_{process:?}").to_lowercase();
         let (prepare, blind) = (Prepare::Baseline, Some(detection));
-        let failed = at_random(&test, 1_000, prepare, (process, does), blind);
+        let failed = at_random((&test, Search::Expected), prepare, (process, does), blind);
         assert!(failed.is_some(), "nobody needs `{detection}`");
     }
 }

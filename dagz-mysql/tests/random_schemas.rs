@@ -14,15 +14,11 @@ use dagz_mysql::{
     Prepare,
     mysql_async::{Conn, prelude::Queryable as _},
 };
-use proptest::{
-    collection::vec,
-    prelude::*,
-    strategy::ValueTree as _,
-    test_runner::{Config as Cases, TestRunner},
+use dagz_testkit::random::{
+    CONNECTIONS, Interleaved, Search, cases, counterexample, interleaved, runner,
 };
+use proptest::{collection::vec, prelude::*, strategy::ValueTree as _};
 use support::{Site, at_site, connect, is_mariadb, opts, run, state, within};
-
-const CONNECTIONS: usize = 3;
 
 /// How long a statement may wait for another connection before it is ended.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -186,28 +182,6 @@ fn statement() -> impl Strategy<Value = String> {
     prop_oneof![24 => own, 1 => changing, 8 => control]
 }
 
-#[derive(Clone, Debug)]
-struct Workload {
-    statements: Vec<(usize, String)>,
-    /// Of each connection, whether it is still there at the reset, transaction and all.
-    stays: [bool; CONNECTIONS],
-    /// What is done only after it may be looked what the test left.
-    late: Option<Vec<(usize, String)>>,
-}
-
-fn workload() -> impl Strategy<Value = Workload> {
-    (
-        vec((0..CONNECTIONS, statement()), 0..16),
-        prop::array::uniform3(prop::bool::weighted(0.2)),
-        prop::option::of(vec((0..CONNECTIONS, statement()), 0..3)),
-    )
-        .prop_map(|(statements, stays, late)| Workload {
-            statements,
-            stays,
-            late,
-        })
-}
-
 /// Does `statement`, which fails where the schema, or another connection, forbids it.
 async fn attempt(conn: &mut Conn, admin: &mut Conn, statement: &str) {
     let end = format!("KILL QUERY {}", conn.id());
@@ -218,7 +192,7 @@ async fn attempt(conn: &mut Conn, admin: &mut Conn, statement: &str) {
     }
 }
 
-async fn round(site: &Site, workload: &Workload) -> (String, Vec<String>) {
+async fn round(site: &Site, workload: &Interleaved) -> (String, Vec<String>) {
     let mut admin = connect(&opts("")).await;
     let mut conns = Vec::new();
     for _ in 0..CONNECTIONS {
@@ -257,12 +231,12 @@ async fn round(site: &Site, workload: &Workload) -> (String, Vec<String>) {
 fn at_random(
     (test, tag): (&str, u32),
     tables: &[Table],
-    cases: u32,
+    search: Search,
     (prepare, is_gated): (Prepare, bool),
     blind: Option<&'static str>,
 ) -> Option<String> {
     let text = schema(tables, run(is_mariadb()));
-    let tag = format!("{tag} {}", text.len());
+    let tag = &format!("{test} {tag} {}", text.len());
     let failed = Cell::new(None);
     at_site(
         test,
@@ -284,23 +258,13 @@ fn at_random(
         async |site: &Site| {
             site.init().await;
             let start = state(&mut site.connect().await).await;
-            let mut runner = TestRunner::new(Cases {
-                cases,
-                failure_persistence: None,
-                max_shrink_iters: if blind.is_some() { 0 } else { 60 },
-                // In milliseconds.
-                max_shrink_time: 60_000,
-                ..Cases::default()
+            let workloads = interleaved(statement);
+            let found = counterexample(tag, search, &workloads, async |workload| {
+                let after = within(ROUND, round(site, &workload)).await;
+                prop_assert_eq!(&after, &start);
+                Ok(())
             });
-            let result = tokio::task::block_in_place(|| {
-                runner.run(&workload(), |workload| {
-                    let round = within(ROUND, round(site, &workload));
-                    let after = tokio::runtime::Handle::current().block_on(round);
-                    prop_assert_eq!(&after, &start);
-                    Ok(())
-                })
-            });
-            failed.set(result.err().map(|error| error.to_string()));
+            failed.set(found);
         },
     );
     failed.into_inner()
@@ -308,18 +272,16 @@ fn at_random(
 
 #[test]
 fn any_schema_is_brought_back() {
-    let mut runner = TestRunner::new(Cases {
-        failure_persistence: None,
-        ..Cases::default()
-    });
-    for case in 0..dagz_testkit::site::cases(8) {
+    let mut runner = runner("any_schema");
+    for case in 0..cases(8) {
         let tables = vec(table(), 1..6).new_tree(&mut runner).unwrap().current();
         let prepare = match case % 3 {
             2 => Prepare::Truncate,
             _ => Prepare::Baseline,
         };
         let set = (prepare, case % 2 == 0);
-        if let Some(error) = at_random(("random_schemas", case), &tables, 8, set, None) {
+        let eight = Search::Unexpected(8);
+        if let Some(error) = at_random(("random_schemas", case), &tables, eight, set, None) {
             panic!("{error}\n{tables:#?}");
         }
     }
@@ -358,7 +320,7 @@ fn each_detection_is_needed() {
         for is_gated in [false, true] {
             let test = format!("random_blind_{detection}");
             let set = (Prepare::Baseline, is_gated);
-            let failed = at_random((&test, 0), &EACH, 1_000, set, Some(detection));
+            let failed = at_random((&test, 0), &EACH, Search::Expected, set, Some(detection));
             assert!(failed.is_some(), "nobody needs `{detection}`");
         }
     }

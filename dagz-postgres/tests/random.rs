@@ -6,11 +6,8 @@ use std::cell::{Cell, OnceCell};
 
 use dagz_core::DbConfig as _;
 use dagz_postgres::{Driver, Prepare};
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config as Cases, TestRunner},
-};
+use dagz_testkit::random::{Search, cases, counterexample};
+use proptest::{collection::vec, prelude::*};
 use support::{Site, at_site, dump, rows, run};
 use tokio_postgres::Client;
 
@@ -125,8 +122,7 @@ enum Process {
 
 /// Tells a workload after which the state is another one.
 fn at_random(
-    test: &str,
-    cases: u32,
+    (test, search): (&str, Search),
     prepare: Prepare,
     process: Process,
     blind: Option<&'static str>,
@@ -157,36 +153,23 @@ fn at_random(
             let kept = site.connect_as("app").await;
             let start = dump(&site.connect().await).await;
             let oid = rows(&site.connect().await, OID).await;
-            let mut runner = TestRunner::new(Cases {
-                cases: dagz_testkit::site::cases(cases),
-                // A failure is the server's state, which a later run does not have.
-                failure_persistence: None,
-                max_shrink_iters: if blind.is_some() { 0 } else { 200 },
-                // In milliseconds.
-                max_shrink_time: 60_000,
-                ..Cases::default()
+            let found = counterexample(test, search, &workload(), async |workload| {
+                let after = match (process, configured.get()) {
+                    (Process::New, Some(config)) => {
+                        round(site, &Driver::new(config.clone()), &workload).await
+                    }
+                    (Process::Ahead, _) => {
+                        work(&kept, &workload).await;
+                        site.release_and_look().await;
+                        site.prepare().await;
+                        dump(&site.connect().await).await
+                    }
+                    _ => round(site, &site.driver, &workload).await,
+                };
+                prop_assert_eq!(&after, &start);
+                Ok(())
             });
-            let result = tokio::task::block_in_place(|| {
-                runner.run(&workload(), |workload| {
-                    let after = tokio::runtime::Handle::current().block_on(async {
-                        match (process, configured.get()) {
-                            (Process::New, Some(config)) => {
-                                round(site, &Driver::new(config.clone()), &workload).await
-                            }
-                            (Process::Ahead, _) => {
-                                work(&kept, &workload).await;
-                                site.release_and_look().await;
-                                site.prepare().await;
-                                dump(&site.connect().await).await
-                            }
-                            _ => round(site, &site.driver, &workload).await,
-                        }
-                    });
-                    prop_assert_eq!(&after, &start);
-                    Ok(())
-                })
-            });
-            failed.set(result.err().map(|error| error.to_string()));
+            failed.set(found);
             // All of that in place: no workload changes the schema.
             assert_eq!(rows(&site.connect().await, OID).await, oid);
         },
@@ -194,8 +177,9 @@ fn at_random(
     failed.into_inner()
 }
 
-fn is_exact(test: &str, cases: u32, prepare: Prepare, process: Process) {
-    if let Some(error) = at_random(test, cases, prepare, process, None) {
+fn is_exact(test: &str, few: u32, prepare: Prepare, process: Process) {
+    let search = Search::Unexpected(cases(few));
+    if let Some(error) = at_random((test, search), prepare, process, None) {
         panic!("{error}");
     }
 }
@@ -264,6 +248,7 @@ fn seeds_are_to_be_told_from_other_rows_ahead() {
     }
     let blind = Some("ahead seeds");
     let (prepare, process) = (Prepare::Baseline, Process::Ahead);
-    let failed = at_random("random_ahead_seeds", 1_000, prepare, process, blind);
+    let expected = ("random_ahead_seeds", Search::Expected);
+    let failed = at_random(expected, prepare, process, blind);
     assert!(failed.is_some(), "nobody needs it");
 }

@@ -2,25 +2,21 @@
 //!
 //! Statements of the connections interleave; they lock each other out, fail, roll back, disable
 //! triggers, change the schema, and some of the connections are left with a transaction open. Where
-//! `random.rs` has one schema with everything in it, this has many small ones. `DAGZ_RANDOM_CASES`
+//! `random.rs` has one schema with everything in it, this has many small ones. `DAGZ_TEST_CASES`
 //! is the number of schemas, ten by default; each gets eight workloads.
 
 mod support;
 
-use std::{cell::Cell, env, time::Duration};
+use std::{cell::Cell, time::Duration};
 
 use dagz_core::DbConfig as _;
 use dagz_postgres::Prepare;
-use proptest::{
-    collection::vec,
-    prelude::*,
-    strategy::ValueTree as _,
-    test_runner::{Config as Cases, TestRunner},
+use dagz_testkit::random::{
+    CONNECTIONS, Interleaved, Search, cases, counterexample, interleaved, runner,
 };
+use proptest::{collection::vec, prelude::*, strategy::ValueTree as _};
 use support::{Site, at_site, dump, rows, run};
 use tokio_postgres::Client;
-
-const CONNECTIONS: usize = 3;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -167,35 +163,16 @@ fn statement() -> impl Strategy<Value = String> {
     prop_oneof![12 => own, 1 => changing, 5 => control]
 }
 
-#[derive(Clone, Debug)]
-struct Workload {
-    statements: Vec<(usize, String)>,
-    /// Of each connection, whether it is still there at the reset, transaction and all.
-    stays: [bool; CONNECTIONS],
-    /// What is done only after what can be found out behind a test is found out, if there is time for that.
-    late: Option<Vec<(usize, String)>>,
-}
-
 /// Anything; or, to see what depends on what is found out behind a test, such as give time for that and are over then.
-fn workload(is_ahead: bool) -> impl Strategy<Value = Workload> {
-    let longest = if is_ahead { 4 } else { 16 };
-    (
-        vec((0..CONNECTIONS, statement()), 0..longest),
-        prop::array::uniform3(prop::bool::weighted(0.2)),
-        prop::option::of(vec((0..CONNECTIONS, statement()), 0..3)),
-    )
-        .prop_map(move |(statements, stays, late)| match is_ahead {
-            true => Workload {
-                statements,
-                stays: [false; CONNECTIONS],
-                late: Some(Vec::new()),
-            },
-            false => Workload {
-                statements,
-                stays,
-                late,
-            },
-        })
+fn workload(is_ahead: bool) -> impl Strategy<Value = Interleaved> {
+    interleaved(statement).prop_map(move |mut workload| {
+        if is_ahead {
+            workload.statements.truncate(3);
+            workload.stays = [false; CONNECTIONS];
+            workload.late = Some(Vec::new());
+        }
+        workload
+    })
 }
 
 async fn connection(site: &Site) -> Client {
@@ -208,7 +185,7 @@ async fn connection(site: &Site) -> Client {
     client
 }
 
-async fn round(site: &Site, workload: &Workload) -> String {
+async fn round(site: &Site, workload: &Interleaved) -> String {
     let mut clients = Vec::new();
     for _ in 0..CONNECTIONS {
         clients.push(connection(site).await);
@@ -240,23 +217,16 @@ async fn round(site: &Site, workload: &Workload) -> String {
     after
 }
 
-fn cases() -> u32 {
-    env::var("DAGZ_RANDOM_CASES")
-        .ok()
-        .and_then(|cases| cases.parse().ok())
-        .unwrap_or(10)
-}
-
 /// Tells a workload in a database of these tables after which that is another one, if there is such among so many.
 fn at_random(
     (test, tag): (&str, u32),
     tables: &[Table],
-    cases: u32,
+    search: Search,
     prepare: Prepare,
     blind: Option<&'static str>,
 ) -> Option<String> {
     let text = schema(tables);
-    let tag = format!("{tag} {}", text.len());
+    let tag = &format!("{test} {tag} {}", text.len());
     let failed = Cell::new(None);
     let is_ahead = blind.is_some_and(|detection| detection.starts_with("ahead"));
     at_site(
@@ -277,22 +247,13 @@ fn at_random(
         async |site: &Site| {
             site.init().await;
             let start = dump(&site.connect().await).await;
-            let mut runner = TestRunner::new(Cases {
-                cases,
-                failure_persistence: None,
-                max_shrink_iters: if blind.is_some() { 0 } else { 60 },
-                // In milliseconds.
-                max_shrink_time: 60_000,
-                ..Cases::default()
+            let workloads = workload(is_ahead);
+            let found = counterexample(tag, search, &workloads, async |workload| {
+                let after = round(site, &workload).await;
+                prop_assert_eq!(&after, &start);
+                Ok(())
             });
-            let result = tokio::task::block_in_place(|| {
-                runner.run(&workload(is_ahead), |workload| {
-                    let after = tokio::runtime::Handle::current().block_on(round(site, &workload));
-                    prop_assert_eq!(&after, &start);
-                    Ok(())
-                })
-            });
-            failed.set(result.err().map(|error| error.to_string()));
+            failed.set(found);
         },
     );
     failed.into_inner()
@@ -300,17 +261,15 @@ fn at_random(
 
 #[test]
 fn any_schema_is_brought_back() {
-    let mut runner = TestRunner::new(Cases {
-        failure_persistence: None,
-        ..Cases::default()
-    });
-    for case in 0..cases() {
+    let mut runner = runner("any_schema");
+    for case in 0..cases(10) {
         let tables = vec(table(), 1..6).new_tree(&mut runner).unwrap().current();
         let prepare = match case % 3 {
             2 => Prepare::Truncate,
             _ => Prepare::Baseline,
         };
-        if let Some(error) = at_random(("random_schemas", case), &tables, 8, prepare, None) {
+        let eight = Search::Unexpected(8);
+        if let Some(error) = at_random(("random_schemas", case), &tables, eight, prepare, None) {
             panic!("{error}\n{tables:#?}");
         }
     }
@@ -369,7 +328,8 @@ fn each_detection_is_needed() {
             continue;
         }
         let test = format!("random_blind_{}", detection.replace(' ', "_"));
-        let failed = at_random((&test, 0), &EACH, 1_000, Prepare::Baseline, Some(detection));
+        let (expected, prepare) = (Search::Expected, Prepare::Baseline);
+        let failed = at_random((&test, 0), &EACH, expected, prepare, Some(detection));
         assert!(failed.is_some(), "nobody needs `{detection}`");
     }
 }

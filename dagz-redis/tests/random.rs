@@ -5,10 +5,8 @@ mod support;
 use std::collections::BTreeMap;
 
 use dagz_core::DbConfig as _;
-use proptest::{
-    prelude::*,
-    test_runner::{Config as Runs, TestRunner},
-};
+use dagz_testkit::random::{Search, cases, counterexample};
+use proptest::prelude::*;
 use redis::{Client, ConnectionInfo, aio::MultiplexedConnection};
 use support::{ask, at_site, keys};
 
@@ -87,29 +85,21 @@ fn a_baseline_is_exact_whatever_a_test_does() {
         let test = site.connect().await;
         let start = dump(&test).await;
         assert_eq!(start.len(), 10, "{start:?}");
-        let mut runner = TestRunner::new(Runs {
-            cases: dagz_testkit::site::cases(60),
-            failure_persistence: None,
-            ..Runs::default()
+        let search = Search::Unexpected(cases(60));
+        let found = counterexample("exact", search, &commands(), async |commands| {
+            for words in &commands {
+                // Many do not fit the key's type; that is how tests are, too.
+                drop(ask::<redis::Value>(&test, words).await);
+            }
+            site.driver.release(&site.target).await;
+            site.prepare().await;
+            prop_assert_eq!(dump(&test).await, start.clone());
+            let lives: i64 = ask(&test, "PTTL brief").await.unwrap();
+            prop_assert!((3_590_000..=3_600_000).contains(&lives), "{}", lives);
+            Ok(())
         });
-        let handle = tokio::runtime::Handle::current();
-        runner
-            .run(&commands(), |commands| {
-                tokio::task::block_in_place(|| {
-                    handle.block_on(async {
-                        for words in &commands {
-                            // Many do not fit the key's type; that is how tests are, too.
-                            drop(ask::<redis::Value>(&test, words).await);
-                        }
-                        site.driver.release(&site.target).await;
-                        site.prepare().await;
-                        prop_assert_eq!(dump(&test).await, start.clone());
-                        let lives: i64 = ask(&test, "PTTL brief").await.unwrap();
-                        prop_assert!((3_590_000..=3_600_000).contains(&lives), "{}", lives);
-                        Ok(())
-                    })
-                })
-            })
-            .unwrap();
+        if let Some(error) = found {
+            panic!("{error}");
+        }
     });
 }

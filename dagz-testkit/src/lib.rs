@@ -6,7 +6,8 @@
 //! `declaration.rs` what of it a driver declines; [`main`] chooses the cases by both. A case (`cases/`) is directed in
 //! the process that the runner started, on a stage of its own (`stage.rs`), and played in processes
 //! that it starts (`actor.rs`), which see it as `play.rs` shows it. `relay.rs` stands between a driver
-//! and a server that is to go away. [`site`] is for what a driver tests beside the contract.
+//! and a server that is to go away. [`site`] is for what a driver tests beside the contract, [`random`] for whether a
+//! reset undoes whatever a test does.
 
 mod actor;
 mod cases;
@@ -15,6 +16,7 @@ mod contract;
 mod declaration;
 mod play;
 mod promises;
+pub mod random;
 mod relay;
 pub mod site;
 mod stage;

@@ -3,7 +3,7 @@
 //! A process has only one driver configured, and tests want one each, so they drive a driver of their own: what
 //! [`target`] tells goes straight to its `worker_init` and `prepare`.
 
-use std::{env, future::Future, sync::Once};
+use std::{future::Future, sync::Once};
 
 use dagz_core::{
     Access, DbConfig, Endpoint, Scope, ScopeGuard, Settings, Target, Worker, configure,
@@ -57,12 +57,6 @@ pub fn base(test: &str) -> String {
 pub fn enter_on(worker: Worker, test: &str) -> ScopeGuard {
     let entered = Scope::builder(test).on(worker).enter();
     entered.unwrap_or_else(|error| panic!("{}", error.report()))
-}
-
-/// How many cases a random test runs: `few`, unless `DAGZ_TEST_CASES` says how many.
-pub fn cases(few: u32) -> u32 {
-    let told = env::var("DAGZ_TEST_CASES").ok();
-    told.and_then(|told| told.parse().ok()).unwrap_or(few)
 }
 
 /// Blocks on `future` with a runtime of the test's own.

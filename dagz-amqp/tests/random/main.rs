@@ -10,17 +10,14 @@ use std::{cell::Cell, collections::BTreeSet, time::Duration};
 use act::{Act, act};
 use dagz_amqp::Driver;
 use dagz_core::{DbConfig as _, Target};
+use dagz_testkit::random::{Search, cases, counterexample};
 use futures_util::StreamExt as _;
 use lapin::{
     Channel, Connection,
     options::{BasicConsumeOptions, BasicQosOptions},
     types::{AMQPValue, FieldTable},
 };
-use proptest::{
-    collection::vec,
-    prelude::*,
-    test_runner::{Config as Cases, TestRunner},
-};
+use proptest::{collection::vec, prelude::*};
 use support::{
     Site, at_site, channel, connect, definitions,
     management::{self, part},
@@ -105,17 +102,13 @@ enum Process {
 /// What a test does, and, where a connection lives on after it, what that does until the next one.
 type Workload = (Vec<Act>, Option<Act>);
 
-/// Much longer than any workload and its reset take, however busy the machine is.
-const ROUND: Duration = Duration::from_secs(60);
-
 /// A stream, and a queue whose messages move: where there is neither, a reset relies on what was found when the test
 /// had ended.
 const UNSURE: [&str; 2] = ["audit", "retry"];
 
 /// Tells a workload after which the state is another one, where the start state is `without` these queues.
 fn at_random(
-    test: &str,
-    cases: u32,
+    (test, search): (&str, Search),
     process: Process,
     without: &[&str],
     blind: Option<&'static str>,
@@ -139,53 +132,37 @@ fn at_random(
             let driver = Cell::new(Some(std::mem::replace(&mut site.driver, nobody)));
             let here = &*site;
             let changed = Cell::new(0);
-            let cases = dagz_testkit::site::cases(cases);
-            let mut runner = TestRunner::new(Cases {
-                cases,
-                // A failure is the broker's state, which a later run does not have.
-                failure_persistence: None,
-                max_shrink_iters: if blind.is_some() { 0 } else { 60 },
-                // In milliseconds.
-                max_shrink_time: 60_000,
-                ..Cases::default()
-            });
             let is_sure = without == UNSURE;
             // Nobody looks again then, since what the test had open has ended; those do not need that.
             let late = act().prop_filter("it is looked again", move |act| {
                 !is_sure || !matches!(act, Act::Set(_) | Act::Unset(_))
             });
             let workload = (vec(act(), 1..12), prop::option::weighted(0.2, late));
-            let result = tokio::task::block_in_place(|| {
-                runner.run(&workload, |workload| {
-                    let old = driver.take();
-                    let old = old.unwrap_or_else(|| Driver::new(here.config.clone()));
-                    let round = round(here, old, process, &workload);
-                    let round = async { tokio::time::timeout(ROUND, round).await };
-                    let done = tokio::runtime::Handle::current().block_on(round);
-                    let done = done.unwrap_or_else(|_| panic!("not done after {ROUND:?}"));
-                    let (next, left, found) = done;
-                    driver.set(Some(next));
-                    changed.set(changed.get() + u32::from(left != start));
-                    let missing: Vec<_> = start.difference(&found).collect();
-                    let besides: Vec<_> = found.difference(&start).collect();
-                    prop_assert!(
-                        missing.is_empty() && besides.is_empty(),
-                        "missing: {missing:#?}, and besides: {besides:#?}"
-                    );
-                    Ok(())
-                })
+            let undone = counterexample(test, search, &workload, async |workload| {
+                let old = driver.take();
+                let old = old.unwrap_or_else(|| Driver::new(here.config.clone()));
+                let (next, left, found) = round(here, old, process, &workload).await;
+                driver.set(Some(next));
+                changed.set(changed.get() + u32::from(left != start));
+                let missing: Vec<_> = start.difference(&found).collect();
+                let besides: Vec<_> = found.difference(&start).collect();
+                prop_assert!(
+                    missing.is_empty() && besides.is_empty(),
+                    "missing: {missing:#?}, and besides: {besides:#?}"
+                );
+                Ok(())
             });
             if let Some(driver) = driver.take() {
                 site.driver = driver;
             }
-            match result {
-                Err(error) => failed.set(Some(error.to_string())),
-                Ok(()) => assert!(
-                    changed.get() > cases / 2,
-                    "only {} workloads changed anything",
-                    changed.get()
-                ),
+            if let (None, Search::Unexpected(cases)) = (&undone, search) {
+                let changed = changed.get();
+                assert!(
+                    changed > cases / 2,
+                    "only {changed} workloads changed anything"
+                );
             }
+            failed.set(undone);
         },
     );
     failed.into_inner()
@@ -234,7 +211,8 @@ async fn round(
 
 /// Fails for the smallest workload that is not undone.
 fn is_exact(test: &str, process: Process, without: &[&str]) {
-    if let Some(error) = at_random(test, 25, process, without, None) {
+    let search = Search::Unexpected(cases(25));
+    if let Some(error) = at_random((test, search), process, without, None) {
         panic!("{error}");
     }
 }
@@ -260,8 +238,12 @@ const TAKEN_FOR_ANOTHER: &str = "not supported by stream queues";
 /// Fails where no workload needs the detection, with a start state `without` these queues.
 fn is_needed(detection: &'static str, process: Process, without: &[&str]) {
     let test = format!("random_{detection}_{process:?}").to_lowercase();
-    let mut attempts =
-        (0..5).map_while(|_| at_random(&test, 1_000, process, without, Some(detection)));
+    let mut attempts = (0..5).map_while(|number| {
+        // Of another name, for it to meet other workloads.
+        let test = format!("{test}_{number}");
+        let expected = (test.as_str(), Search::Expected);
+        at_random(expected, process, without, Some(detection))
+    });
     let failed =
         attempts.find(|failed| detection != "queues" || !failed.contains(TAKEN_FOR_ANOTHER));
     let failed = failed.unwrap_or_else(|| panic!("nobody needs `{detection}`"));

@@ -26,6 +26,10 @@ const WITHOUT_LOG: &str = "dagz, without the log";
 /// The next test comes before dagz has found out what the last one left.
 const AT_ONCE: &str = "dagz, at once";
 
+/// The test's writes alone, which the log makes slower, with it and without it.
+const WRITES: &str = "writes alone, dagz";
+const WRITES_WITHOUT_LOG: &str = "writes alone, dagz, without the log";
+
 /// After so long dagz has looked what a test left, with a thousand tables as well. The same with few, since a connection
 /// is the slower the longer it has rested, whatever it is asked.
 const REST: Duration = Duration::from_millis(40);
@@ -170,7 +174,7 @@ impl Postgres {
     fn worker(&self, way: Way) -> &Worker {
         match way.strategy {
             AT_ONCE => &self.at_once,
-            WITHOUT_LOG => &self.plain,
+            WITHOUT_LOG | WRITES_WITHOUT_LOG => &self.plain,
             _ => &self.dagz,
         }
     }
@@ -236,6 +240,8 @@ impl Site for Postgres {
         all.extend(ways(AT_ONCE, &[Dirt::None, Dirt::Three]));
         all.extend(ways("dagz, new process", &dirty[..1]));
         all.extend(ways(WITHOUT_LOG, &Dirt::ANY[..2]));
+        all.extend(ways(WRITES, &dirty));
+        all.extend(ways(WRITES_WITHOUT_LOG, &dirty));
         all.extend(ways("count-truncate", &Dirt::ANY));
         all.extend(ways("truncate-all", &Dirt::ANY));
         all.extend(ways("delete-all", &Dirt::ANY));
@@ -255,9 +261,11 @@ impl Site for Postgres {
     async fn time(&mut self, way: Way) -> Result<Duration> {
         let writes = writes(way.dirt.tables(self.size));
         match way.strategy {
-            "dagz" | "dagz, new process" | AT_ONCE | WITHOUT_LOG => {
+            "dagz" | "dagz, new process" | AT_ONCE | WITHOUT_LOG | WRITES | WRITES_WITHOUT_LOG => {
                 let worker = self.worker(way);
+                let started = Instant::now();
                 worker.test.batch_execute(&writes).await?;
+                let wrote = started.elapsed();
                 match way.strategy {
                     AT_ONCE => worker.driver.release(&worker.target).await,
                     _ => self.release(worker).await?,
@@ -271,7 +279,10 @@ impl Site for Postgres {
                 driver.prepare(&worker.target).await?;
                 let time = started.elapsed();
                 driver.release(&worker.target).await;
-                return Ok(time);
+                return Ok(match way.strategy {
+                    WRITES | WRITES_WITHOUT_LOG => wrote,
+                    _ => time,
+                });
             }
             "rollback" => {
                 let begin = format!("BEGIN; {writes}");
@@ -326,9 +337,9 @@ impl Site for Postgres {
     }
 
     async fn check(&mut self, way: Way) -> Result<()> {
-        let client = match way.strategy {
-            "dagz" | AT_ONCE | "dagz, new process" | WITHOUT_LOG => &self.worker(way).look,
-            _ => &self.by_hand,
+        let client = match way.strategy.contains("dagz") {
+            true => &self.worker(way).look,
+            false => &self.by_hand,
         };
         let rows = client.query(&self.count, &[]).await;
         let rows = rows.context("the tables cannot be read")?;
