@@ -2,10 +2,11 @@
 //!
 //! A driver's `tests/random….rs` knows what a test may do to its server, and how two states of a database are compared.
 //! [`counterexample`] makes the workloads, and tells the smallest that is not undone, with the seed that makes the same
-//! ones again. [`Interleaved`] is a workload of several connections.
+//! ones again; [`assert_needed`] is for the mutants. [`Interleaved`] is a workload of several connections.
 
 use std::{
-    env,
+    cell::Cell,
+    env, fmt,
     hash::{BuildHasher as _, DefaultHasher, Hash as _, Hasher as _, RandomState},
     sync::OnceLock,
     time::Duration,
@@ -14,7 +15,7 @@ use std::{
 use proptest::{
     collection::vec,
     prelude::*,
-    test_runner::{Config, RngSeed, TestCaseError, TestError, TestRunner},
+    test_runner::{Config, RngSeed, TestCaseError, TestRunner},
 };
 use tokio::{runtime::Handle, task::block_in_place, time::timeout};
 
@@ -33,6 +34,20 @@ pub enum Search {
     Expected,
 }
 
+/// A workload that is not undone, in words.
+#[derive(Debug)]
+pub struct Counterexample {
+    text: String,
+    /// Whether there was another state, and not an error.
+    is_difference: bool,
+}
+
+impl fmt::Display for Counterexample {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
 /// How many workloads, or schemas, a test makes: `few`, unless `DAGZ_TEST_CASES` says how many.
 pub fn cases(few: u32) -> u32 {
     let told = env::var("DAGZ_TEST_CASES").ok();
@@ -44,7 +59,8 @@ pub fn runner(test: &str) -> TestRunner {
     TestRunner::new(config(test))
 }
 
-/// Tells the workload for which `round` fails, if there is such, and the seed that makes the same ones once more.
+/// Tells the workload for which `round` fails, if there is such, and the seed that makes the same ones once more. To say
+/// that the state is another one, it returns an error; what else goes wrong, it panics of.
 ///
 /// All rounds of a test are one after the other, on one database: so a failure may be what an earlier one left, and the
 /// seed is that of all.
@@ -56,7 +72,7 @@ pub fn counterexample<S: Strategy>(
     search: Search,
     workloads: &S,
     round: impl AsyncFn(S::Value) -> Result<(), TestCaseError>,
-) -> Option<String> {
+) -> Option<Counterexample> {
     let (cases, max_shrink_iters) = match search {
         Search::Unexpected(cases) => (cases, 100),
         Search::Expected => (1_000, 0),
@@ -68,18 +84,44 @@ pub fn counterexample<S: Strategy>(
         max_shrink_time: 60_000,
         ..config(test)
     });
+    let is_difference = Cell::new(false);
     let outcome = block_in_place(|| {
         runner.run(workloads, |workload| {
+            is_difference.set(false);
             let round = async { timeout(ROUND, round(workload)).await };
             let done = Handle::current().block_on(round);
-            done.unwrap_or_else(|_| Err(TestCaseError::fail(format!("not done after {ROUND:?}"))))
+            let done = done.unwrap_or_else(|_| panic!("not done after {ROUND:?}"));
+            is_difference.set(done.is_err());
+            done
         })
     });
-    outcome.err().map(|error| explained(&error))
+    let error = outcome.err()?;
+    Some(Counterexample {
+        text: format!("{error}\nthe same workloads once more: {SEED}={}", seed()),
+        is_difference: is_difference.get(),
+    })
 }
 
-fn explained(error: &TestError<impl std::fmt::Debug>) -> String {
-    format!("{error}\nthe same workloads once more: {SEED}={}", seed())
+/// Fails unless someone who is blind to `detection` leaves another state after some workload. `at_random` looks for one in
+/// databases of the name that it is told: up to five times, since an error shows nothing and may come first.
+///
+/// # Panics
+/// Where no workload needs the detection, or all that is found are errors.
+pub fn assert_needed(
+    test: &str,
+    detection: &str,
+    at_random: impl Fn(&str) -> Option<Counterexample>,
+) {
+    let mut errors = String::new();
+    for number in 0..5 {
+        let found = at_random(&format!("{test}_{number}"));
+        let found = found.unwrap_or_else(|| panic!("nobody needs `{detection}`"));
+        if found.is_difference {
+            return;
+        }
+        errors = found.text;
+    }
+    panic!("without `{detection}` there are only errors, the last one: {errors}");
 }
 
 fn config(test: &str) -> Config {
@@ -132,13 +174,13 @@ where
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::{cell::RefCell, panic::AssertUnwindSafe};
 
     use super::*;
     use crate::site::run;
 
     /// The numbers that `test` meets, and what is said where all from `limit` on fail.
-    fn met(test: &str, limit: u32) -> (Vec<u32>, Option<String>) {
+    fn met(test: &str, limit: u32) -> (Vec<u32>, Option<Counterexample>) {
         let met = RefCell::new(Vec::new());
         let said = run(async {
             counterexample(
@@ -158,7 +200,7 @@ mod tests {
     #[test]
     fn a_test_meets_the_same_and_another_one_does_not() {
         let (first, said) = met("one", 1_000);
-        assert_eq!((first.len(), said), (40, None));
+        assert_eq!((first.len(), said.is_none()), (40, true));
         assert_eq!(met("one", 1_000).0, first);
         assert_ne!(met("other", 1_000).0, first);
     }
@@ -166,7 +208,7 @@ mod tests {
     #[test]
     fn the_smallest_is_told_with_its_seed() {
         let (_, said) = met("one", 100);
-        let said = said.unwrap();
+        let said = said.unwrap().to_string();
         assert!(said.contains("too large"), "{said}");
         assert!(said.contains("minimal failing input: 100"), "{said}");
         let seed = format!("PROPTEST_RNG_SEED={}", seed());
@@ -188,7 +230,40 @@ mod tests {
                 },
             )
         });
-        assert!(said.is_some());
+        assert!(said.is_some_and(|found| found.is_difference));
         assert_eq!(rounds.into_inner(), 1);
+    }
+
+    #[test]
+    fn an_error_does_not_show_that_anybody_needs_it() {
+        let looked = Cell::new(0);
+        let found = |is_difference| {
+            looked.set(looked.get() + 1);
+            let text = "cannot reset".to_owned();
+            Some(Counterexample {
+                text,
+                is_difference,
+            })
+        };
+        assert_needed("test", "rows", |name| found(name == "test_3"));
+        assert_eq!(looked.get(), 4);
+        let only_errors = || assert_needed("test", "rows", |_| found(false));
+        assert!(std::panic::catch_unwind(AssertUnwindSafe(only_errors)).is_err());
+        let nothing = || assert_needed("test", "rows", |_| None);
+        assert!(std::panic::catch_unwind(nothing).is_err());
+    }
+
+    #[test]
+    fn a_panic_is_an_error() {
+        let said = run(async {
+            counterexample("panics", Search::Expected, &(0..9_u32), async |_| {
+                panic!("cannot reset")
+            })
+        });
+        let said = said.unwrap();
+        assert!(
+            !said.is_difference && said.text.contains("cannot reset"),
+            "{said}"
+        );
     }
 }

@@ -20,7 +20,8 @@ pub(crate) struct Arguments {
     /// Run only this step; may be repeated.
     #[arg(long, value_name = "STEP")]
     only: Vec<String>,
-    /// Run the contract over second versions of the servers as well. Needs root.
+    /// Run the contracts over second versions of the servers as well, and on MySQL all that is tested on MariaDB. Needs
+    /// root.
     #[arg(long)]
     matrix: bool,
 }
@@ -93,7 +94,7 @@ const STEPS: &[Step] = &[
 /// Only with `--matrix`, or when it is named.
 const MATRIX: Step = Step {
     name: "matrix",
-    run: contract_over_matrix,
+    run: test_over_matrix,
 };
 
 enum Verdict {
@@ -283,9 +284,9 @@ fn five_servers(context: &mut Context<'_>) -> Result<Note> {
     })
 }
 
-/// The contract of each driver against the second versions of its server. Kinds whose driver is yet to be written are
+/// The contract of each driver, or all of its tests, against the second versions of its server. Kinds whose driver is yet to be written are
 /// started and asked all the same.
-fn contract_over_matrix(context: &mut Context<'_>) -> Result<Note> {
+fn test_over_matrix(context: &mut Context<'_>) -> Result<Note> {
     let servers = Server::share_all(services::matrix(), &Place::of(context.root)?)?;
     let members = workspace::members(context.root)?;
     let mut totals = Totals::default();
@@ -295,12 +296,12 @@ fn contract_over_matrix(context: &mut Context<'_>) -> Result<Note> {
         if !members.iter().any(|member| member.name == service.driver()) {
             continue;
         }
-        eprintln!(
-            "\nthe contract of {} on {}",
-            service.driver(),
-            service.kind()
-        );
-        let outcome = test::run_contract(context.root, server)?;
+        let what = match service.is_unlike_the_usual() {
+            true => "all tests",
+            false => "the contract",
+        };
+        eprintln!("\n{what} of {} on {}", service.driver(), service.kind());
+        let outcome = test::run_on_another(context.root, server)?;
         ensure!(
             outcome.success && outcome.totals.run > 0,
             "{}: {}",

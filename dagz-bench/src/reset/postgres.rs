@@ -30,9 +30,9 @@ const AT_ONCE: &str = "dagz, at once";
 const WRITES: &str = "writes alone, dagz";
 const WRITES_WITHOUT_LOG: &str = "writes alone, dagz, without the log";
 
-/// After so long dagz has looked what a test left, with a thousand tables as well. The same with few, since a connection
-/// is the slower the longer it has rested, whatever it is asked.
-const REST: Duration = Duration::from_millis(40);
+/// After so long dagz has looked what a test left, with a thousand tables as well: that begins after a millisecond, and
+/// takes four. The same with few, since a connection is the slower the longer it has rested, whatever it is asked.
+const REST: Duration = Duration::from_millis(8);
 
 /// The database of the ways by hand.
 fn by_hand() -> String {

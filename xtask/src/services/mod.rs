@@ -64,6 +64,11 @@ pub(crate) trait Service: Sync {
     fn kind(&self) -> &'static str;
     /// The crate whose tests need it; whatever depends on that crate needs it too.
     fn driver(&self) -> &'static str;
+    /// Whether the driver has code for this kind alone, so that all of its tests run on it as well, and not the contract
+    /// only.
+    fn is_unlike_the_usual(&self) -> bool {
+        false
+    }
     /// The environment variables by which tests of the driver find a server.
     fn variables(&self) -> &'static [&'static str];
     /// The variable by which the user may name a server of this kind that runs already.

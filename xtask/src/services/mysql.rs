@@ -92,6 +92,10 @@ impl Service for MySql {
         "dagz-mysql"
     }
 
+    fn is_unlike_the_usual(&self) -> bool {
+        self.program == MYSQL.program
+    }
+
     fn variables(&self) -> &'static [&'static str] {
         &["DAGZ_TEST_MYSQL_URL", "MYSQL_URL"]
     }

@@ -80,12 +80,15 @@ pub(crate) fn needed_servers(root: &Path, packages: &[String]) -> Result<Vec<Ser
     Server::share_all(&needed, &place)
 }
 
-/// Runs the contract of the driver that `server` is for, on that server, and shows its output.
-pub(crate) fn run_contract(root: &Path, server: &Server) -> Result<Outcome> {
-    let driver = server.service().driver();
+/// Runs the contract of the driver that `server` is for, or all of its tests, on that server, and shows the output.
+pub(crate) fn run_on_another(root: &Path, server: &Server) -> Result<Outcome> {
+    let service = server.service();
     let mut command = workspace::cargo(root);
     command.args(["test", "--all-features", "--no-fail-fast"]);
-    command.args(["--package", driver, "--test", "contract"]);
+    command.args(["--package", service.driver()]);
+    if !service.is_unlike_the_usual() {
+        command.args(["--test", "contract"]);
+    }
     command.envs(server.environment());
     run_counted(command, SILENCE)
 }
