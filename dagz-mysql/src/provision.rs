@@ -22,7 +22,7 @@ use dagz_core::{
     driver::{Failure, Role},
     event::Event,
 };
-use mysql_async::Conn;
+use mysql_async::{Conn, prelude::Queryable as _};
 use sha2::{Digest, Sha256};
 
 use self::admin::Admin;
@@ -39,8 +39,12 @@ use crate::{
     Driver,
     driver::{Database, NAME, configured},
     error,
-    reset::{baseline, lock},
+    reset::{
+        baseline::{self, Sequence},
+        lock,
+    },
     schema::{Kind, Schema},
+    sql,
 };
 
 /// Makes the database of `target` exist, made by dagz for this project and up to date.
@@ -262,9 +266,14 @@ impl Driver {
         let schema = Schema::read(&mut admin.conn, target.name())
             .await
             .map_err(failed)?;
-        let mut start = baseline::capture(&mut admin.conn, &schema)
+        let mut start = baseline::capture(&mut admin.conn, &schema, true)
             .await
             .map_err(failed)?;
+        for sequence in &start.sequences {
+            let name = sql::qualified(target.name(), &sequence.name);
+            let restart = Sequence::restart(&name, sequence.next);
+            admin.conn.query_drop(restart).await.map_err(failed)?;
+        }
         start.rows_in = keep_rows(&mut admin, target, &schema, &start).await?;
         if self.config().write_gate {
             let gated = gate::add(&mut admin.conn, schema, &mut start).await?;

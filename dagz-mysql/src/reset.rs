@@ -3,9 +3,10 @@
 //! [`Keeper`] (`reset/keeper.rs`) is the connection that is kept for it, one per database and
 //! process. Its probe (`reset/probe.rs`) finds what differs in one round trip, which also takes the
 //! lock (`reset/lock.rs`); `reset/repair.rs` undoes it in a second one; `reset/sessions.rs` ends what
-//! earlier tests left running. Where it can, `reset/hold.rs` looks when a test ends, under the locks of `reset/locked.rs`,
-//! so that the next one waits for the repair only; `reset/baseline.rs` records the start state when the database is made;
-//! `reset/owner.rs` looks whose it is.
+//! earlier tests left running, and `reset/prepared.rs` finds what goes on without a session. Where it can,
+//! `reset/hold.rs` looks when a test ends, under the locks of `reset/locked.rs`, so that the next one waits for the repair
+//! only; `reset/baseline.rs` records the start state when the database is made, whose tables are compared as
+//! `reset/tables.rs` has them; `reset/owner.rs` looks whose it is.
 //! Where a repair cannot be exact, as after a change of the schema, the database is made anew by
 //! `provision`.
 
@@ -17,9 +18,11 @@ mod keeper;
 pub(crate) mod lock;
 mod locked;
 mod owner;
+mod prepared;
 mod probe;
 mod repair;
 pub(crate) mod sessions;
+mod tables;
 mod waiting;
 
 use std::{

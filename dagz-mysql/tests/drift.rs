@@ -4,15 +4,22 @@ mod support;
 
 use dagz_core::{DbConfig as _, ErrorKind};
 use dagz_mysql::{Config, Prepare, mysql_async::prelude::Queryable as _};
-use support::{Site, at_site, connect, execute, opts, rows};
+use support::{Site, at_site, connect, execute, is_mariadb, opts, rows};
 
 const SCHEMA: &str = "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(50) CHARACTER SET utf8mb4);
     INSERT INTO item (name) VALUES ('seed'); CREATE VIEW names AS SELECT name FROM item;
     CREATE PROCEDURE clear() DELETE FROM item; CREATE EVENT never ON SCHEDULE EVERY 1 YEAR DISABLE DO DELETE FROM item";
 
+/// MariaDB only.
+const SEQUENCE: &str = "CREATE SEQUENCE number START WITH 5";
+
 fn with_schema(config: Config) -> Config {
     config.migrate_with("1", |opts| async move {
-        connect(&opts).await.query_drop(SCHEMA).await
+        let mut conn = connect(&opts).await;
+        if is_mariadb().await {
+            conn.query_drop(SEQUENCE).await?;
+        }
+        conn.query_drop(SCHEMA).await
     })
 }
 
@@ -29,6 +36,14 @@ async fn state(site: &Site) -> Vec<String> {
         "SELECT @@collation_database",
     ] {
         state.extend(rows(&mut conn, query).await);
+    }
+    if is_mariadb().await {
+        for query in [
+            "SHOW CREATE SEQUENCE number",
+            "SELECT next_not_cached_value FROM number",
+        ] {
+            state.extend(rows(&mut conn, query).await);
+        }
     }
     state
 }
@@ -79,6 +94,28 @@ fn changes_of_the_schema_are_undone() {
             },
         );
     }
+}
+
+#[test]
+fn changes_of_sequences_are_undone_on_mariadb() {
+    if !support::run(is_mariadb()) {
+        return;
+    }
+    at_site("drift_sequence", with_schema, async |site: &Site| {
+        site.init().await;
+        for (statements, is_change) in [
+            ("CREATE SEQUENCE other", true),
+            ("ALTER SEQUENCE number INCREMENT BY 7", true),
+            ("DROP SEQUENCE number", true),
+            ("DROP SEQUENCE number; CREATE SEQUENCE number", true),
+            ("CREATE OR REPLACE SEQUENCE number START WITH 9", true),
+            ("RENAME TABLE number TO other", true),
+            ("ALTER SEQUENCE number RESTART 50", false),
+            ("DO SETVAL(number, 70)", false),
+        ] {
+            assert_eq!(after(site, statements).await, is_change, "{statements}");
+        }
+    });
 }
 
 #[test]

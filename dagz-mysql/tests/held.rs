@@ -13,8 +13,8 @@ use dagz_mysql::{
     mysql_async::{Conn, prelude::Queryable as _},
 };
 use support::{
-    Site, at_site, connect, counters, doing, dump, execute, is_mariadb, opts, rows, until_it_waits,
-    within,
+    HELD, Site, TRIED, at_site, begin, connect, counters, dump, execute, hold, is_mariadb, opts,
+    release, rows, until_it_waits, within,
 };
 
 const SCHEMA: &str = "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name VARCHAR(9));
@@ -26,12 +26,6 @@ const SCHEMA: &str = "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name
 
 /// MariaDB only.
 const SEQUENCE: &str = "CREATE SEQUENCE number START WITH 500";
-
-/// Longer than a busy machine takes between two steps of a test, shorter than the fence waits.
-const HELD: Duration = Duration::from_millis(900);
-
-/// How long it is tried to do something while it is held, on a server where others change schemas all the time.
-const TRIED: Duration = Duration::from_secs(60);
 
 /// A statement in a database `{}`, and what is needed to keep the next test from it.
 const LATE: &[(&str, &[&str])] = &[
@@ -121,28 +115,6 @@ async fn state(site: &Site) -> Vec<String> {
     state
 }
 
-/// Ends the present test, and tells whether what it left is held. It is not where somebody else on the server changes
-/// schemas all the time.
-async fn release(site: &Site, look: &mut Conn) -> bool {
-    site.driver.release(&site.target).await;
-    let fence = format!("CREATE DATABASE IF NOT EXISTS `{}`", site.target.name());
-    let started = Instant::now();
-    let mut seen = 0;
-    while started.elapsed() < HELD / 3 {
-        let state = doing(look, |_, statement| statement.contains(&fence)).await;
-        // Not one that is given back at once.
-        seen = match state.is_some_and(|state| state.starts_with("Waiting for schema")) {
-            true => seen + 1,
-            false => 0,
-        };
-        if seen == 5 {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    false
-}
-
 /// The state after a prepare that a `statement` of a session in `database` has come before.
 async fn after(site: &Site, look: &mut Conn, database: &str, statement: &str) -> Vec<String> {
     let statement = statement.replace("{}", &format!("`{}`", site.target.name()));
@@ -155,13 +127,6 @@ async fn after(site: &Site, look: &mut Conn, database: &str, statement: &str) ->
     // Done, or ended.
     drop(running.await);
     state(site).await
-}
-
-/// A site whose second test runs: from then on, what one leaves is held.
-async fn begin(site: &Site) -> Conn {
-    site.init().await;
-    site.next().await;
-    connect(&opts("")).await
 }
 
 #[test]
@@ -320,7 +285,7 @@ fn others_get_on_when_no_test_comes() {
         async |site: &Site| {
             let mut look = begin(site).await;
             let mut other = site.connect().await;
-            release(site, &mut look).await;
+            hold(site, &mut look).await;
             let started = Instant::now();
             execute(
                 &mut other,

@@ -5,8 +5,11 @@ mod support;
 use std::time::{Duration, Instant};
 
 use dagz_core::{DbConfig as _, ErrorKind};
-use dagz_mysql::{Config, mysql_async::prelude::Queryable as _};
-use support::{Site, at_site, connect, execute, opts, rows};
+use dagz_mysql::{
+    Config,
+    mysql_async::{Conn, OptsBuilder, prelude::Queryable as _},
+};
+use support::{Site, at_site, connect, details, doing, execute, is_mariadb, opts, rows};
 
 fn with_schema(config: Config) -> Config {
     config.migrate_with("1", |opts| async move {
@@ -50,6 +53,169 @@ fn what_holds_a_lock_is_ended_before_the_next_test() {
                 .expect_err("the session has ended");
             let left = rows(&mut site.connect().await, LEFT).await;
             assert_eq!(left, ["0 1,2"], "{statements}");
+        }
+    });
+}
+
+#[test]
+fn looking_for_sessions_is_needed() {
+    let configured = |config| with_schema(config).blind_to("sessions");
+    at_site("blind_sessions", configured, async |site: &Site| {
+        site.init().await;
+        let mut leaked = site.connect().await;
+        execute(&mut leaked, "BEGIN; INSERT INTO item VALUES (1)").await;
+        site.next().await;
+        execute(&mut leaked, "COMMIT").await;
+        assert_eq!(rows(&mut site.connect().await, LEFT).await, ["1 1,2"]);
+    });
+}
+
+#[test]
+fn who_left_it_is_told_as_far_as_it_is_known() {
+    at_site("leaked_by", with_schema, async |site: &Site| {
+        site.init().await;
+        let tells_who = !is_mariadb().await;
+        for is_named in [true, false] {
+            let mut opts = OptsBuilder::from_opts(site.opts());
+            if is_named {
+                opts = opts.connect_attribute("program_name", "a test");
+            }
+            let mut leaked = connect(&opts.into()).await;
+            execute(&mut leaked, "BEGIN; INSERT INTO item VALUES (1)").await;
+            site.next().await;
+            let told = details(site, "leak").pop().unwrap_or_default();
+            let parts = match is_named && tells_who {
+                true => ["opened by `a test`,", "holds locks"],
+                // An idle one of an earlier test may have begun only then.
+                false => [", left by `", "` or a test before it, holds locks"],
+            };
+            let session = format!("session {} of user", leaked.id());
+            for part in [&*session, site.target.name(), parts[0], parts[1]] {
+                assert!(told.contains(part), "`{part}` is not in: {told}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_statement_that_does_not_end_is_ended() {
+    at_site("leaked_statement", with_schema, async |site: &Site| {
+        site.init().await;
+        let mut look = connect(&opts("")).await;
+        for statement in [
+            "BEGIN; SELECT SLEEP(600) FROM seed",
+            "UPDATE seed SET id = id + 5 WHERE SLEEP(600) = 0",
+            "INSERT INTO item SELECT SLEEP(600) + id FROM seed",
+        ] {
+            let mut leaked = site.connect().await;
+            let id = u64::from(leaked.id());
+            let running = tokio::spawn(async move { leaked.query_drop(statement).await });
+            while doing(&mut look, |session, _| session == id).await != Some("User sleep".into()) {
+                assert!(!running.is_finished(), "{statement}");
+            }
+            let started = Instant::now();
+            site.next().await;
+            let waited = started.elapsed();
+            assert!(
+                waited >= Duration::from_millis(250) && waited < Duration::from_secs(5),
+                "{statement}: {waited:?}"
+            );
+            running.await.unwrap().expect_err(statement);
+            let left = rows(&mut site.connect().await, LEFT).await;
+            assert_eq!(left, ["0 1,2"], "{statement}");
+            let told = details(site, "leak").pop().unwrap_or_default();
+            for part in [&*format!("session {id} of user"), "left by `", "SLEEP(600)"] {
+                assert!(told.contains(part), "`{part}` is not in: {told}");
+            }
+        }
+    });
+}
+
+/// As the README says of what is not undone.
+#[test]
+fn a_lock_by_name_stays_with_an_idle_session() {
+    at_site("leaked_name", with_schema, async |site: &Site| {
+        site.init().await;
+        let mut leaked = site.connect().await;
+        let name = site.target.name();
+        execute(&mut leaked, &format!("DO GET_LOCK('{name}', 0)")).await;
+        site.next().await;
+        let holder = format!("SELECT IS_USED_LOCK('{name}')");
+        let holder = rows(&mut site.connect().await, &holder).await;
+        assert_eq!(holder, [leaked.id().to_string()]);
+    });
+}
+
+/// Rolls the prepared transaction `name` back, once its session is gone; tells whether there was one.
+async fn roll_back(conn: &mut Conn, name: &str) -> bool {
+    let started = Instant::now();
+    while started.elapsed() < Duration::from_secs(5) {
+        if conn
+            .query_drop(format!("XA ROLLBACK '{name}'"))
+            .await
+            .is_ok()
+        {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    false
+}
+
+/// Rolls back what a run that failed has left prepared, which would keep its databases from being removed.
+async fn roll_all_back(base: &str) {
+    let mut conn = connect(&opts("")).await;
+    let prepared: Vec<(u64, u64, u64, String)> = conn.query("XA RECOVER").await.unwrap();
+    for (_, _, _, name) in prepared {
+        if name.starts_with(base) {
+            roll_back(&mut conn, &name).await;
+        }
+    }
+}
+
+#[test]
+fn a_prepared_transaction_is_told_and_how_it_ends() {
+    support::run(roll_all_back(&support::base("prepared")));
+    at_site("prepared", with_schema, async |site: &Site| {
+        site.init().await;
+        let mut admin = connect(&opts("")).await;
+        for is_gone in [true, false] {
+            let name = format!("{} {is_gone}", site.target.name());
+            let mut leaked = Some(site.connect().await);
+            if let Some(conn) = &mut leaked {
+                for statement in [
+                    "XA START {}",
+                    "INSERT INTO item VALUES (1)",
+                    "XA END {}",
+                    "XA PREPARE {}",
+                ] {
+                    execute(conn, &statement.replace("{}", &format!("'{name}'"))).await;
+                }
+            }
+            if let Some(conn) = leaked.take_if(|_| is_gone) {
+                conn.disconnect().await.unwrap();
+            }
+            site.driver.release(&site.target).await;
+            let started = Instant::now();
+            let outcome = site.driver.prepare(&site.target).await;
+            let waited = started.elapsed();
+            // Before anything else fails, for nobody would end it.
+            let stays = match &mut leaked {
+                Some(conn) => conn.ping().await.is_ok(),
+                None => false,
+            };
+            drop(leaked);
+            let was_there = roll_back(&mut admin, &name).await;
+            let error = outcome.expect_err("locks are held");
+            assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
+            let report = error.report().to_string();
+            for part in [site.target.name(), "`XA RECOVER`", "`XA ROLLBACK`"] {
+                assert!(report.contains(part), "`{part}` is not in: {report}");
+            }
+            assert!(was_there && !stays, "only its session was ours to end");
+            assert!(waited < Duration::from_secs(10), "{waited:?}");
+            site.prepare().await;
+            assert_eq!(rows(&mut site.connect().await, LEFT).await, ["0 1,2"]);
         }
     });
 }

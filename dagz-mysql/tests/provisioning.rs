@@ -2,7 +2,16 @@
 
 mod support;
 
-use std::{fs, io::Write as _, net::TcpListener, thread};
+use std::{
+    fs,
+    io::Write as _,
+    net::TcpListener,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    thread,
+};
 
 use dagz_core::{DbConfig as _, ErrorKind};
 use dagz_mysql::{
@@ -113,21 +122,32 @@ fn many_make_one_template() {
         "together",
         |config| config,
         async |site: &Site| {
+            let ran = Arc::new(AtomicU32::new(0));
             let driver = || {
-                Driver::new(Config::from_opts(opts(&site.base)).migrate_with(
-                    "1",
-                    |opts| async move {
+                let ran = Arc::clone(&ran);
+                let config = Config::from_opts(opts(&site.base));
+                Driver::new(config.migrate_with("1", move |opts| {
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    async move {
                         let mut conn = connect(&opts).await;
                         conn.query_drop("CREATE TABLE item (id INT); DO SLEEP(0.2)")
                             .await
-                    },
-                ))
+                    }
+                }))
             };
             let (one, two) = (driver(), driver());
             let (first, second) =
                 tokio::join!(one.worker_init(&site.target), two.worker_init(&site.target));
             first.unwrap();
             second.unwrap();
+            assert_eq!(ran.load(Ordering::Relaxed), 1, "it was migrated once");
+            let made = databases(&Config::from_opts(opts("")), site.target.project())
+                .await
+                .unwrap();
+            let ours = made.iter().filter(|found| found.base() == Some(&site.base));
+            let (templates, workers): (Vec<_>, Vec<_>) =
+                ours.partition(|found| found.is_template());
+            assert_eq!((templates.len(), workers.len()), (1, 1), "{made:?}");
             one.prepare(&site.target).await.unwrap();
             one.release(&site.target).await;
         },

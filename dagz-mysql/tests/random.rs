@@ -9,7 +9,7 @@ use std::{
 
 use dagz_core::DbConfig as _;
 use dagz_mysql::{Config, Driver, Prepare, mysql_async::prelude::Queryable as _};
-use dagz_testkit::random::{Search, cases, counterexample};
+use dagz_testkit::random::{Counterexample, Search, assert_needed, cases, counterexample};
 use proptest::{collection::vec, prelude::*};
 use support::{Site, at_site, connect, opts, rows, run, state, until_it_waits, within};
 
@@ -138,7 +138,7 @@ fn at_random(
     prepare: Prepare,
     (process, does): (Process, Does),
     blind: Option<&'static str>,
-) -> Option<String> {
+) -> Option<Counterexample> {
     let configured = OnceCell::new();
     let failed = Cell::new(None);
     at_site(
@@ -168,17 +168,28 @@ fn at_random(
                 site.driver.release(&site.target).await;
             }
             let start = state(&mut site.connect().await).await;
+            let (ran, changed) = (Cell::new(0), Cell::new(0));
             let found = counterexample(test, search, &workload(does), async |workload| {
                 let new = match (process, configured.get()) {
                     (Process::New, Some(config)) => Some(Driver::new(Config::clone(config))),
                     _ => None,
                 };
                 let driver = new.as_ref().unwrap_or(&site.driver);
-                let after = within(ROUND, round(site, driver, process, &workload)).await;
+                let round = round(site, driver, process, &workload);
+                let (before, after) = within(ROUND, round).await;
+                ran.set(ran.get() + 1);
+                changed.set(changed.get() + u32::from(before != start));
                 prop_assert_eq!(&after, &start);
                 Ok(())
             });
             failed.set(found);
+            if blind.is_none() {
+                let (ran, changed) = (ran.get(), changed.get());
+                assert!(
+                    changed >= ran / 3,
+                    "only {changed} of {ran} workloads changed anything"
+                );
+            }
             if blind.is_none() && does == Does::Write {
                 // All of that in place.
                 assert!(!site.is_anew().await);
@@ -188,13 +199,16 @@ fn at_random(
     failed.into_inner()
 }
 
-/// Does what a test does and what lives on after it, resets, and looks.
+/// Rows, counters and definitions.
+type State = (String, Vec<String>);
+
+/// Does what a test does and what lives on after it, and resets; tells what there was before that, and is after.
 async fn round(
     site: &Site,
     driver: &Driver,
     process: Process,
     (transactions, late): &Workload,
-) -> (String, Vec<String>) {
+) -> (State, State) {
     let mut conn = site.connect().await;
     for (statements, is_committed) in transactions {
         conn.query_drop("BEGIN").await.unwrap();
@@ -205,6 +219,7 @@ async fn round(
         let end = if *is_committed { "COMMIT" } else { "ROLLBACK" };
         conn.query_drop(end).await.unwrap();
     }
+    let before = state(&mut site.connect().await).await;
     if process != Process::New {
         driver.release(&site.target).await;
     }
@@ -230,7 +245,7 @@ async fn round(
     if process == Process::New {
         driver.release(&site.target).await;
     }
-    state(&mut site.connect().await).await
+    (before, state(&mut site.connect().await).await)
 }
 
 fn is_exact(test: &str, few: u32, prepare: Prepare, process: Process, does: Does) {
@@ -299,7 +314,8 @@ fn each_detection_is_needed() {
         }
         let test = format!("random_{detection}_{process:?}").to_lowercase();
         let (prepare, blind) = (Prepare::Baseline, Some(detection));
-        let failed = at_random((&test, Search::Expected), prepare, (process, does), blind);
-        assert!(failed.is_some(), "nobody needs `{detection}`");
+        assert_needed(&test, detection, |test| {
+            at_random((test, Search::Expected), prepare, (process, does), blind)
+        });
     }
 }

@@ -15,7 +15,8 @@ use dagz_mysql::{
     mysql_async::{Conn, prelude::Queryable as _},
 };
 use dagz_testkit::random::{
-    CONNECTIONS, Interleaved, Search, cases, counterexample, interleaved, runner,
+    CONNECTIONS, Counterexample, Interleaved, Search, assert_needed, cases, counterexample,
+    interleaved, runner,
 };
 use proptest::{collection::vec, prelude::*, strategy::ValueTree as _};
 use support::{Site, at_site, connect, is_mariadb, opts, run, state, within};
@@ -234,7 +235,7 @@ fn at_random(
     search: Search,
     (prepare, is_gated): (Prepare, bool),
     blind: Option<&'static str>,
-) -> Option<String> {
+) -> Option<Counterexample> {
     let text = schema(tables, run(is_mariadb()));
     let tag = &format!("{test} {tag} {}", text.len());
     let failed = Cell::new(None);
@@ -320,8 +321,10 @@ fn each_detection_is_needed() {
         for is_gated in [false, true] {
             let test = format!("random_blind_{detection}");
             let set = (Prepare::Baseline, is_gated);
-            let failed = at_random((&test, 0), &EACH, Search::Expected, set, Some(detection));
-            assert!(failed.is_some(), "nobody needs `{detection}`");
+            let (expected, blind) = (Search::Expected, Some(detection));
+            assert_needed(&test, detection, |test| {
+                at_random((test, 0), &EACH, expected, set, blind)
+            });
         }
     }
 }

@@ -8,7 +8,7 @@ use mysql_async::{Conn, prelude::Queryable as _};
 
 use crate::{
     batch, error,
-    reset::baseline,
+    reset::baseline::{self, Sequence},
     schema::{Kind, Object, Schema},
     server::SQL_MODE,
     sql,
@@ -147,11 +147,8 @@ async fn rows(conn: &mut Conn, source: &Schema, name: &str) -> Result<(), mysql_
             ))
             .await?;
         if let Some(next) = next {
-            conn.query_drop(format!(
-                "ALTER SEQUENCE {} RESTART {next}",
-                sql::qualified(name, &sequence.name)
-            ))
-            .await?;
+            let name = sql::qualified(name, &sequence.name);
+            conn.query_drop(Sequence::restart(&name, next)).await?;
         }
     }
     Ok(())

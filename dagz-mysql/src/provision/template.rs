@@ -156,7 +156,7 @@ async fn make(
 
     let schema = Schema::read(&mut admin.conn, name).await.map_err(read)?;
     clone::disable_events(&mut admin.conn, &schema).await?;
-    let mut start = baseline::capture(&mut admin.conn, &schema)
+    let mut start = baseline::capture(&mut admin.conn, &schema, false)
         .await
         .map_err(read)?;
     start.events = schema.enabled_events;

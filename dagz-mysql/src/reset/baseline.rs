@@ -32,8 +32,8 @@ pub(crate) struct Start {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Table {
     pub(crate) name: String,
-    /// The columns that can be written, where there are rows.
-    pub(crate) columns: Vec<String>,
+    /// Those that can be written, where there are rows.
+    pub(crate) columns: Vec<Column>,
     pub(crate) rows: u64,
     pub(crate) checksum: String,
     /// The next value of its `AUTO_INCREMENT` column, if it has one.
@@ -47,6 +47,36 @@ pub(crate) struct Table {
     pub(crate) is_gated: bool,
     /// The other tables that refer to it by foreign keys.
     pub(crate) referring: Vec<String>,
+}
+
+/// A column that can be written.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Column {
+    pub(crate) name: String,
+    told_by: ToldBy,
+}
+
+/// What tells a value from all others that its column may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum ToldBy {
+    Text,
+    /// The text of a `FLOAT` has six digits, that of a `DOUBLE` all that there are.
+    Double,
+    /// What is none of an `ENUM`'s values has the text of the empty one.
+    Number,
+}
+
+impl Column {
+    /// An expression without two values that are the same.
+    fn exact(&self) -> String {
+        let name = sql::identifier(&self.name);
+        match self.told_by {
+            ToldBy::Text => name,
+            // Adding zero would take the sign from a zero.
+            ToldBy::Double => format!("{name} * 1e0"),
+            ToldBy::Number => format!("CAST({name} AS UNSIGNED)"),
+        }
+    }
 }
 
 /// A sequence of MariaDB.
@@ -67,15 +97,27 @@ impl Start {
     }
 }
 
+impl Sequence {
+    /// The statement that sets `name`, quoted, to `next`. What the server has set aside to give out is forgotten, of
+    /// which nothing else tells.
+    pub(crate) fn restart(name: &str, next: i64) -> String {
+        format!("ALTER SEQUENCE {name} RESTART {next}")
+    }
+}
+
 /// Notes the present content of the database of `schema`, in which the session is, as its start
-/// state.
-pub(crate) async fn capture(conn: &mut Conn, schema: &Schema) -> Result<Start, mysql_async::Error> {
-    let columns = columns(conn, &schema.database).await?;
+/// state; with the former rows that tables keep where those `stay`, as they do in no copy.
+pub(crate) async fn capture(
+    conn: &mut Conn,
+    schema: &Schema,
+    former_rows_stay: bool,
+) -> Result<Start, mysql_async::Error> {
+    let columns = columns_of(conn, &schema.database).await?;
     let references = references(conn, &schema.database).await?;
     let mut tables: Vec<_> = schema
         .of_kind(Kind::is_table)
         .map(|object| {
-            let of_table = |column: &&Column| column.table == object.name;
+            let of_table = |listed: &&Listed| listed.table == object.name;
             let triggers = || schema.triggers.iter().filter(|t| t.table == object.name);
             let has_counter = columns.iter().filter(of_table).any(|c| c.is_counted);
             Table {
@@ -96,13 +138,16 @@ pub(crate) async fn capture(conn: &mut Conn, schema: &Schema) -> Result<Start, m
             }
         })
         .collect();
-    let names: Vec<_> = tables.iter().map(|t| sql::identifier(&t.name)).collect();
+    let names: Vec<_> = tables
+        .iter()
+        .map(|table| rows_of(&table.name, former_rows_stay && table.is_versioned))
+        .collect();
     for index in filled(conn, &names).await? {
         let table = &mut tables[index];
         table.columns = columns
             .iter()
-            .filter(|column| column.table == table.name && !column.is_generated)
-            .map(|column| column.name.clone())
+            .filter(|listed| listed.table == table.name && !listed.is_generated)
+            .map(|listed| listed.column.clone())
             .collect();
         let query = format!("SELECT {} FROM {}", sum(&table.columns), names[index]);
         let found: Option<(u64, String)> = conn.query_first(query).await?;
@@ -129,6 +174,15 @@ pub(crate) async fn capture(conn: &mut Conn, schema: &Schema) -> Result<Start, m
         sequences,
         events: Vec::new(),
     })
+}
+
+/// What to select from for the rows of the table `name`, with those that are no more than former ones.
+pub(super) fn rows_of(name: &str, with_former: bool) -> String {
+    let quoted = sql::identifier(name);
+    match with_former {
+        true => format!("{quoted} FOR SYSTEM_TIME ALL"),
+        false => quoted,
+    }
 }
 
 /// Those of the quoted `tables` that have rows, as indexes.
@@ -159,12 +213,12 @@ pub(super) fn probes<'a>(tables: impl Iterator<Item = (usize, &'a str)>) -> Vec<
 ///
 /// `CHECKSUM TABLE` is quicker and adds 32 bits per row, in such a way that two rows that swap a
 /// value often sum up to what they did before.
-pub(super) fn sum(columns: &[String]) -> String {
+pub(super) fn sum(columns: &[Column]) -> String {
     let values: Vec<_> = columns
         .iter()
-        .map(|name| {
-            let name = sql::identifier(name);
-            format!("COALESCE(LENGTH({name}), -1), CAST({name} AS BINARY)")
+        .map(|column| {
+            let value = column.exact();
+            format!("COALESCE(LENGTH({value}), -1), CAST({value} AS BINARY)")
         })
         .collect();
     format!(
@@ -173,17 +227,18 @@ pub(super) fn sum(columns: &[String]) -> String {
     )
 }
 
-struct Column {
+/// A column as the server lists it.
+struct Listed {
     table: String,
-    name: String,
+    column: Column,
     is_generated: bool,
     is_counted: bool,
 }
 
-async fn columns(conn: &mut Conn, database: &str) -> Result<Vec<Column>, mysql_async::Error> {
+async fn columns_of(conn: &mut Conn, database: &str) -> Result<Vec<Listed>, mysql_async::Error> {
     let query = format!(
         "SELECT TABLE_SCHEMA, TABLE_NAME, COLUMN_NAME, COALESCE(GENERATION_EXPRESSION, '') <> '', \
-                EXTRA LIKE '%auto_increment%' \
+                EXTRA LIKE '%auto_increment%', LOWER(DATA_TYPE) \
          FROM information_schema.COLUMNS WHERE TABLE_SCHEMA = {} ORDER BY TABLE_NAME, ORDINAL_POSITION",
         sql::literal(database)
     );
@@ -194,9 +249,16 @@ async fn columns(conn: &mut Conn, database: &str) -> Result<Vec<Column>, mysql_a
         .iter()
         .flat_map(|outcome| &outcome.rows)
         .filter(|row| text(row, 0).as_deref() == Some(database))
-        .map(|row| Column {
+        .map(|row| Listed {
             table: text(row, 1).unwrap_or_default(),
-            name: text(row, 2).unwrap_or_default(),
+            column: Column {
+                name: text(row, 2).unwrap_or_default(),
+                told_by: match text(row, 5).as_deref() {
+                    Some("float") => ToldBy::Double,
+                    Some("enum") => ToldBy::Number,
+                    _ => ToldBy::Text,
+                },
+            },
             is_generated: column(row, 3).unwrap_or_default(),
             is_counted: column(row, 4).unwrap_or_default(),
         })
@@ -234,10 +296,10 @@ pub(crate) async fn writable(
     conn: &mut Conn,
     database: &str,
 ) -> Result<Vec<(String, String)>, mysql_async::Error> {
-    Ok(columns(conn, database)
+    Ok(columns_of(conn, database)
         .await?
         .into_iter()
-        .filter(|column| !column.is_generated)
-        .map(|column| (column.table, sql::identifier(&column.name)))
+        .filter(|listed| !listed.is_generated)
+        .map(|listed| (listed.table, sql::identifier(&listed.column.name)))
         .collect())
 }

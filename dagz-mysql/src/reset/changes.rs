@@ -18,10 +18,11 @@ use super::{
 use crate::{batch::text, error, schema::Schema, server::Flavour};
 
 /// Counts the statements, of everybody, that may have changed a schema. Temporary tables are counted,
-/// too, by MySQL; what matters is that nothing is missing. `COM_…` is in no table of MySQL's.
+/// too, by MySQL; what matters is that nothing is missing. `COM_…` is in no table of MySQL's. A transaction that is prepared
+/// changes no schema; on MariaDB it is another reason to look more closely.
 const CHANGES_MARIADB: &str = "SELECT VARIABLE_NAME, VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS \
     WHERE VARIABLE_NAME LIKE 'COM\\_ALTER\\_%' OR VARIABLE_NAME LIKE 'COM\\_CREATE\\_%' \
-       OR VARIABLE_NAME LIKE 'COM\\_DROP\\_%' OR VARIABLE_NAME = 'COM_RENAME_TABLE'";
+       OR VARIABLE_NAME LIKE 'COM\\_DROP\\_%' OR VARIABLE_NAME IN ('COM_RENAME_TABLE', 'COM_XA_PREPARE')";
 const CHANGES_MYSQL: &str = "SHOW GLOBAL STATUS WHERE Variable_name LIKE 'Com\\_alter\\_%' \
     OR Variable_name LIKE 'Com\\_create\\_%' OR Variable_name LIKE 'Com\\_drop\\_%' OR Variable_name = 'Com_rename_table'";
 
@@ -61,6 +62,7 @@ impl Keeper {
             return Ok(None);
         }
         let database = target.name();
+        self.check_prepared(database).await?;
         let others = self.settle(database, patience).await?;
         if others == Others::Busy && !self.is_noted {
             // Made anew, it has none of those who are at it.

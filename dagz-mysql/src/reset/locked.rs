@@ -5,7 +5,10 @@
 
 use mysql_async::Conn;
 
-use super::probe::{Findings, Probe, Step, StoppedAt};
+use super::{
+    probe::{Findings, Probe, Step, StoppedAt},
+    tables::ProbedTable,
+};
 use crate::{
     schema::{GATE_TABLE, STAMP_TABLE},
     server::Flavour,
@@ -14,13 +17,18 @@ use crate::{
 impl Probe {
     /// Whether one lock keeps everybody from writing to most tables.
     pub(super) fn has_gate(&self) -> bool {
-        self.tables.iter().any(|table| table.is_gated)
+        self.all().any(|table| table.is_gated)
+    }
+
+    /// All tables, those that are not looked into as well.
+    fn all(&self) -> impl Iterator<Item = &ProbedTable> {
+        self.tables.iter().chain(&self.kept)
     }
 
     /// What is locked beside the stamp, and in which way.
     pub(super) fn held(&self) -> impl Iterator<Item = (&str, &'static str)> {
         let gate = self.has_gate().then_some(GATE_TABLE);
-        let tables = self.tables.iter().filter(|table| !table.is_gated);
+        let tables = self.all().filter(|table| !table.is_gated);
         let tables = gate.into_iter().chain(tables.map(|table| &*table.quoted));
         let tables = tables.enumerate().map(|(index, name)| match index {
             // One of this kind must be among them, for which the schema's lock is shared; and those who share the

@@ -8,9 +8,10 @@
 use mysql_async::Conn;
 
 use super::{
-    baseline::{self, Start, Table},
+    baseline::{self, Start},
     changes, lock,
     sessions::Watch,
+    tables::{self, ProbedTable, TableStart},
 };
 use crate::{
     Identity, Prepare,
@@ -42,40 +43,14 @@ impl Probes {
 /// The start state that a database is compared with, and the statements that compare.
 pub(super) struct Probe {
     pub(super) tables: Vec<ProbedTable>,
+    /// Those that stay as they are. They are not looked into, but who has one of them locked is in the next test's way.
+    pub(super) kept: Vec<ProbedTable>,
     pub(super) sequences: Vec<ProbedSequence>,
     pub(super) watch: Watch,
     /// What tests have shown that something depends on.
     pub(super) blind: Option<&'static str>,
     pub(super) steps: Vec<(Step, String)>,
     lock: String,
-}
-
-/// A table and what it should hold.
-#[derive(Clone, Debug)]
-pub(super) struct ProbedTable {
-    pub(super) name: String,
-    /// Quoted.
-    pub(super) quoted: String,
-    pub(super) start: TableStart,
-    /// Where its counter should stand, if it has one that counts.
-    pub(super) counter: Option<u64>,
-    pub(super) has_insert_trigger: bool,
-    pub(super) has_delete_trigger: bool,
-    pub(super) is_versioned: bool,
-    /// Whether who writes to it shares the lock of the gate.
-    pub(super) is_gated: bool,
-    /// The other tables that refer to it, quoted.
-    pub(super) referring: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum TableStart {
-    Empty,
-    Rows {
-        count: u64,
-        checksum: String,
-        columns: Vec<String>,
-    },
 }
 
 #[derive(Clone, Debug)]
@@ -136,7 +111,7 @@ impl Probe {
         keep_tables: &[String],
         blind: Option<&'static str>,
     ) -> Self {
-        let tables = tables(start, prepare, identity, keep_tables);
+        let (kept, tables) = tables::of(start, prepare, identity, keep_tables);
         let sequences: Vec<_> = start
             .sequences
             .iter()
@@ -148,13 +123,15 @@ impl Probe {
                 },
             })
             .collect();
-        let names: Vec<_> = tables.iter().map(|table| table.quoted.clone()).collect();
+        let all = tables.iter().chain(&kept);
+        let names: Vec<_> = all.map(|table| table.quoted.clone()).collect();
         let watch = Watch::new(facts, database, &names);
         let mut steps = vec![
             (Step::Stamp, STAMP.to_owned()),
             (Step::Changes, changes::statement(facts.flavour).to_owned()),
         ];
         match &watch {
+            _ if blind == Some("sessions") => {}
             Watch::Ask(statement) => steps.push((Step::Watch, statement.clone())),
             Watch::Take(statements) => {
                 steps.extend(
@@ -210,6 +187,7 @@ impl Probe {
         }
         Self {
             tables,
+            kept,
             sequences,
             watch,
             blind,
@@ -323,66 +301,6 @@ impl Probe {
             Step::Unlock => {}
         }
     }
-}
-
-impl ProbedTable {
-    /// What to select from, for a row that is no more than a former one to count, too.
-    fn all_rows(&self) -> String {
-        match self.is_versioned {
-            true => format!("{} FOR SYSTEM_TIME ALL", self.quoted),
-            false => self.quoted.clone(),
-        }
-    }
-}
-
-fn tables(
-    start: &Start,
-    prepare: Prepare,
-    identity: Identity,
-    keep_tables: &[String],
-) -> Vec<ProbedTable> {
-    start
-        .tables
-        .iter()
-        .filter(|table| prepare != Prepare::Truncate || !keep_tables.contains(&table.name))
-        .map(|table| {
-            let Table {
-                name,
-                columns,
-                rows,
-                checksum,
-                counter,
-                is_versioned,
-                has_insert_trigger,
-                has_delete_trigger,
-                is_gated,
-                referring,
-            } = table.clone();
-            let (start, counter) = match (prepare, rows) {
-                (Prepare::Baseline, 1..) => (
-                    TableStart::Rows {
-                        count: rows,
-                        checksum,
-                        columns,
-                    },
-                    counter,
-                ),
-                (_, 0) => (TableStart::Empty, counter),
-                (_, _) => (TableStart::Empty, counter.map(|_| 1)),
-            };
-            ProbedTable {
-                quoted: sql::identifier(&name),
-                name,
-                start,
-                counter: counter.filter(|_| identity == Identity::Restore),
-                has_insert_trigger,
-                has_delete_trigger,
-                is_versioned,
-                is_gated,
-                referring: referring.iter().map(|name| sql::identifier(name)).collect(),
-            }
-        })
-        .collect()
 }
 
 /// What is read of a database that is opened: its stamp and its start state, and who used it last.

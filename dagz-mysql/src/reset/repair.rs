@@ -11,10 +11,11 @@ use dagz_core::{Target, driver::Failure};
 use mysql_async::prelude::Queryable as _;
 
 use super::{
-    baseline::Start,
+    baseline::{Sequence, Start},
     failed, failure,
     keeper::Keeper,
-    probe::{Findings, Probe, ProbedTable, TableStart},
+    probe::{Findings, Probe},
+    tables::{ProbedTable, TableStart},
 };
 use crate::{
     batch::{self, Outcome, Stopped},
@@ -106,7 +107,10 @@ pub(super) fn plan(
         let TableStart::Rows { columns, .. } = &table.start else {
             continue;
         };
-        let columns: Vec<_> = columns.iter().map(|name| sql::identifier(name)).collect();
+        let columns: Vec<_> = columns
+            .iter()
+            .map(|column| sql::identifier(&column.name))
+            .collect();
         let columns = columns.join(", ");
         batch.statements.push(format!(
             "INSERT INTO {} ({columns}) SELECT {columns} FROM {}",
@@ -133,11 +137,9 @@ pub(super) fn plan(
         .extend(undisturbed(flavour, alters.into_iter()));
     for index in &findings.sequences {
         let sequence = &probe.sequences[*index];
-        let statement = format!(
-            "ALTER SEQUENCE {} RESTART {}",
-            sequence.quoted, sequence.next
-        );
-        batch.statements.push(statement);
+        batch
+            .statements
+            .push(Sequence::restart(&sequence.quoted, sequence.next));
         batch.changes += 1;
     }
     Plan::Batch(batch)

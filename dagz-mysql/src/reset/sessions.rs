@@ -16,7 +16,7 @@ use dagz_core::{
 };
 use mysql_async::{Conn, prelude::Queryable as _};
 
-use super::lock;
+use super::{lock, prepared::REMEDY};
 use crate::{
     batch::{self, column, text},
     driver, error,
@@ -117,7 +117,8 @@ impl Session {
         } = self;
         let test = match (test.as_deref(), last) {
             (Some(test), _) => format!(", opened by `{test}`,"),
-            (None, Some(last)) => format!(", left by `{last}`,"),
+            // It may have idled since an earlier test, and begun only then.
+            (None, Some(last)) => format!(", left by `{last}` or a test before it,"),
             (None, None) => String::new(),
         };
         let query = query
@@ -217,7 +218,7 @@ fn hopeless(
             session.describe(suspects.last)
         ),
         None if started.elapsed() > patience + ENDING => format!(
-            "somebody holds locks on tables of database `{database}`, and no session that this user may see is in it: look at `SHOW PROCESSLIST` and `XA RECOVER` with more rights"
+            "cannot reset database `{database}`: locks on its tables are held by no session that this user may see, but by one that `SHOW PROCESSLIST` shows with more rights, or by a transaction that was prepared, and whose session is gone; {REMEDY}"
         ),
         _ => return None,
     };

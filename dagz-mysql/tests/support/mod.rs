@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Target};
+use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Settings, Target, history::History};
 use dagz_mysql::{
     Config, Driver, databases,
     mysql_async::{Conn, Opts, OptsBuilder, Row, Value, prelude::Queryable as _},
@@ -139,6 +139,25 @@ pub(crate) fn endpoint() -> Endpoint {
     })
 }
 
+/// What the events of `kind` say of the site's database, in the order in which they came.
+pub(crate) fn details(site: &Site, kind: &str) -> Vec<String> {
+    let settings = Settings::current().expect("the settings are readable");
+    let jobs = History::of(settings).jobs().expect("jobs are readable");
+    let mut events = Vec::new();
+    for job in jobs {
+        events.extend(job.log().read().expect("a log is readable"));
+    }
+    events.retain(|event| {
+        event.kind == kind
+            && event.pid == std::process::id()
+            && event.database.as_deref() == Some(site.target.name())
+    });
+    events
+        .into_iter()
+        .filter_map(|event| event.detail)
+        .collect()
+}
+
 /// Runs a test at a site of its own, and removes afterwards what dagz made for it.
 pub(crate) fn at_site(
     test: &str,
@@ -182,6 +201,13 @@ pub(crate) async fn dump(conn: &mut Conn) -> String {
         .expect("tables are listed");
     // As times are told depends on the session.
     execute(conn, "SET time_zone = '+00:00'").await;
+    let listed: Vec<(String, String, String)> = conn
+        .query(
+            "SELECT TABLE_NAME, COLUMN_NAME, LOWER(DATA_TYPE) FROM information_schema.COLUMNS \
+             WHERE TABLE_SCHEMA = DATABASE() ORDER BY TABLE_NAME, ORDINAL_POSITION",
+        )
+        .await
+        .expect("columns are listed");
     let mut dump = String::new();
     for (name, kind) in relations {
         if kind == "VIEW" || name.starts_with("dagz_") {
@@ -190,7 +216,12 @@ pub(crate) async fn dump(conn: &mut Conn) -> String {
         dump += &format!("{kind} {name}\n");
         let query = match kind.as_str() {
             "SEQUENCE" => format!("SELECT next_not_cached_value FROM `{name}`"),
-            _ => format!("SELECT * FROM `{}`", name.replace('`', "``")),
+            _ => {
+                let columns = listed.iter().filter(|(table, _, _)| *table == name);
+                let columns = columns.map(|(_, column, kind)| exact(column, kind));
+                let columns = columns.collect::<Vec<_>>().join(", ");
+                format!("SELECT {columns} FROM `{}`", name.replace('`', "``"))
+            }
         };
         let mut rows = rows(conn, &query).await;
         rows.sort();
@@ -199,6 +230,18 @@ pub(crate) async fn dump(conn: &mut Conn) -> String {
         }
     }
     dump
+}
+
+/// What tells each value of a column of this kind from all others.
+fn exact(column: &str, kind: &str) -> String {
+    let quoted = format!("`{}`", column.replace('`', "``"));
+    match kind {
+        // As text it has six digits.
+        "float" => format!("{quoted} * 1e0"),
+        // What is none of its values reads as the empty one.
+        "enum" => format!("CAST({quoted} AS UNSIGNED)"),
+        _ => quoted,
+    }
 }
 
 /// Where the counters of all tables stand that have one.
@@ -239,13 +282,58 @@ pub(crate) async fn rows(conn: &mut Conn, query: &str) -> Vec<String> {
     rows.into_iter()
         .map(|row| {
             let values = row.unwrap_raw().into_iter().map(|value| match value {
-                Some(Value::Bytes(bytes)) => String::from_utf8_lossy(&bytes).into_owned(),
+                Some(Value::Bytes(bytes)) => String::from_utf8(bytes)
+                    .unwrap_or_else(|error| error.into_bytes().escape_ascii().to_string()),
                 Some(Value::NULL) | None => "NULL".to_owned(),
                 Some(value) => value.as_sql(false),
             });
             values.collect::<Vec<_>>().join(" ")
         })
         .collect()
+}
+
+/// Longer than a busy machine takes between two steps of a test, shorter than the fence waits.
+pub(crate) const HELD: Duration = Duration::from_millis(900);
+
+/// How long it is tried to do something while it is held, on a server where others change schemas all the time.
+pub(crate) const TRIED: Duration = Duration::from_secs(60);
+
+/// A site whose second test runs: from then on, what one leaves is held.
+pub(crate) async fn begin(site: &Site) -> Conn {
+    site.init().await;
+    site.next().await;
+    connect(&opts("")).await
+}
+
+/// Ends the present test, and tells whether what it left is held. It is not where somebody else on the server changes
+/// schemas all the time.
+pub(crate) async fn release(site: &Site, look: &mut Conn) -> bool {
+    site.driver.release(&site.target).await;
+    let fence = format!("CREATE DATABASE IF NOT EXISTS `{}`", site.target.name());
+    let started = Instant::now();
+    let mut seen = 0;
+    while started.elapsed() < HELD / 3 {
+        let state = doing(look, |_, statement| statement.contains(&fence)).await;
+        // Not one that is given back at once.
+        seen = match state.is_some_and(|state| state.starts_with("Waiting for schema")) {
+            true => seen + 1,
+            false => 0,
+        };
+        if seen == 5 {
+            return true;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    false
+}
+
+/// Ends tests until what one left is held.
+pub(crate) async fn hold(site: &Site, look: &mut Conn) {
+    let started = Instant::now();
+    while !release(site, look).await {
+        assert!(started.elapsed() < TRIED, "it is never held");
+        site.prepare().await;
+    }
 }
 
 /// What `done` comes to, which must not take longer than `limit`: then it is told what all sessions are at.
