@@ -5,9 +5,9 @@ mod support;
 use std::cell::Cell;
 
 use dagz_cassandra::{Prepare, scylla::client::session::Session};
-use dagz_testkit::random::{Search, cases, counterexample};
+use dagz_testkit::random::{Counterexample, Search, assert_needed, cases, counterexample};
 use proptest::{collection::vec, prelude::*};
-use support::{Site, at_site, describe, dump, made_by, split};
+use support::{Site, at_site, describe, dump, execute, made_by, rows, split};
 
 const SCHEMA: &str = "
     CREATE TYPE pair (a int, b text);
@@ -27,6 +27,56 @@ const SCHEMA: &str = "
 /// The beginning of the year 2100, in microseconds.
 const FUTURE: &str = " USING TIMESTAMP 4102444800000000";
 
+/// Writes of seed rows that no look at their values tells: from the future, or so that they go.
+const AGAIN: &[&str] = &[
+    "UPDATE seeded USING TIMESTAMP 4102444800000000 SET value = 1 WHERE id = 1",
+    "UPDATE seeded USING TTL 100 SET value = 1 WHERE id = 1",
+    "UPDATE seeded USING TIMESTAMP 4102444800000000 SET tags = tags + {1} WHERE id = 1",
+    "UPDATE seeded USING TTL 100 SET pair = {a: 1, b: 'x'} WHERE id = 1",
+    "UPDATE wide USING TIMESTAMP 4102444800000000 SET value = 1 WHERE id = 1 AND at = 1",
+    "UPDATE wide USING TIMESTAMP 4102444800000000 SET shared = 2 WHERE id = 2",
+    "UPDATE wide USING TTL 100 SET shared = 1 WHERE id = 1",
+];
+
+/// Deletions from the future, of what only a start state with rows has: elsewhere nothing tells of them.
+const HIDING: &[&str] = &[
+    "DELETE FROM seeded USING TIMESTAMP 4102444800000000 WHERE id = 1",
+    "DELETE FROM seeded USING TIMESTAMP 4102444800000000 WHERE id = 2",
+    "DELETE value FROM seeded USING TIMESTAMP 4102444800000000 WHERE id = 1",
+    "DELETE FROM wide USING TIMESTAMP 4102444800000000 WHERE id = 1",
+    "DELETE FROM wide USING TIMESTAMP 4102444800000000 WHERE id = 1 AND at = 1",
+    "DELETE shared FROM wide USING TIMESTAMP 4102444800000000 WHERE id = 2",
+];
+
+/// What the next test may do, and how it sees that it was done.
+const NEXT: &[(&str, &str, &str)] = &[
+    (
+        "UPDATE seeded SET value = 7, tags = {7}, pair = {a: 7, b: 'y'} WHERE id = 1",
+        "SELECT JSON value, tags, pair.a FROM seeded WHERE id = 1",
+        r#"{"value": 7, "tags": [7], "pair.a": 7}"#,
+    ),
+    (
+        "UPDATE wide SET value = 7, shared = 7 WHERE id = 1 AND at = 1",
+        "SELECT JSON value, shared FROM wide WHERE id = 1",
+        r#"{"value": 7, "shared": 7}"#,
+    ),
+    (
+        "UPDATE wide SET shared = 7 WHERE id = 2",
+        "SELECT JSON shared FROM wide WHERE id = 2",
+        r#"{"shared": 7}"#,
+    ),
+    (
+        "DELETE FROM seeded WHERE id = 2",
+        "SELECT JSON id FROM seeded WHERE id = 2",
+        "",
+    ),
+    (
+        "INSERT INTO empty (id, value) VALUES (1, 7)",
+        "SELECT JSON value FROM empty WHERE id = 1",
+        r#"{"value": 7}"#,
+    ),
+];
+
 /// What a test may do to the schema.
 const CHANGES: &[&str] = &[
     "CREATE TABLE another (id int PRIMARY KEY)",
@@ -41,7 +91,11 @@ const CHANGES: &[&str] = &[
 ];
 
 /// One thing a test may do; what the schema forbids fails, as it does in tests.
-fn statement() -> impl Strategy<Value = String> {
+fn statement(prepare: Prepare) -> impl Strategy<Value = String> {
+    let again = match prepare {
+        Prepare::Baseline => [AGAIN, HIDING].concat(),
+        _ => AGAIN.to_vec(),
+    };
     let table = || prop::sample::select(["seeded", "empty", "viewed"].as_slice());
     let any = || prop::sample::select(["seeded", "empty", "viewed", "wide", "counted"].as_slice());
     prop_oneof![
@@ -49,6 +103,7 @@ fn statement() -> impl Strategy<Value = String> {
             .prop_map(|(table, id, value, using)| format!("INSERT INTO {table} (id, value) VALUES ({id}, {value}){using}")),
         3 => (0..4_i32, 0..4_i32, 0..4_i32)
             .prop_map(|(id, at, value)| format!("INSERT INTO wide (id, at, value) VALUES ({id}, {at}, {value})")),
+        3 => prop::sample::select(again).prop_map(str::to_owned),
         2 => (0..4_i32, 0..4_i32).prop_map(|(id, value)| format!("UPDATE wide SET shared = {value} WHERE id = {id}")),
         2 => (0..3_i32).prop_map(|id| format!("UPDATE counted SET value = value + 1 WHERE id = {id}")),
         2 => (0..4_i32).prop_map(|id| format!("UPDATE seeded SET tags = tags + {{{id}}} WHERE id = {id}")),
@@ -68,7 +123,7 @@ fn at_random(
     (test, search): (&str, Search),
     prepare: Prepare,
     blind: Option<&'static str>,
-) -> Option<String> {
+) -> Option<Counterexample> {
     let failed = Cell::new(None);
     let configured = |config| {
         let config = made_by(config, SCHEMA).prepare(prepare);
@@ -84,7 +139,7 @@ fn at_random(
         let is_seeded = start.iter().any(|line| line.contains("{\"id\""));
         assert_eq!(is_seeded, prepare == Prepare::Baseline, "{start:?}");
         let changed = Cell::new(0);
-        let workloads = vec(statement(), 1..12);
+        let workloads = vec(statement(prepare), 1..12);
         let found = counterexample(test, search, &workloads, async |statements| {
             for statement in statements.iter().flat_map(|text| split(text)) {
                 // What the schema forbids.
@@ -92,6 +147,14 @@ fn at_random(
             }
             if state(site, &session).await != start {
                 changed.set(changed.get() + 1);
+            }
+            site.prepare().await;
+            prop_assert_eq!(&state(site, &session).await, &start);
+            // The next test writes what nothing hides.
+            for (write, look, expected) in NEXT {
+                execute(&session, write).await;
+                let seen = rows(&session, look).await.concat();
+                prop_assert_eq!(&seen, expected, "by `{}`", write);
             }
             site.prepare().await;
             prop_assert_eq!(&state(site, &session).await, &start);
@@ -106,11 +169,19 @@ fn at_random(
     failed.into_inner()
 }
 
-/// Rows and definition.
+/// Rows, which of them are to go, and definition.
 async fn state(site: &Site, session: &Session) -> Vec<String> {
     let name = site.target.name();
     let mut state = describe(session, name).await;
     state.extend(dump(session, name).await.lines().map(str::to_owned));
+    for query in [
+        "SELECT JSON id, TTL(value), TTL(pair) FROM seeded",
+        "SELECT JSON id, TTL(value), TTL(shared) FROM wide",
+    ] {
+        let mut lives = rows(session, query).await;
+        lives.sort();
+        state.extend(lives);
+    }
     state
 }
 
@@ -132,10 +203,11 @@ fn truncated_stays_truncated() {
 
 #[test]
 fn each_detection_is_needed() {
-    for detection in ["rows", "seeds", "future", "schema"] {
+    for detection in ["rows", "seeds", "times", "restored", "future", "schema"] {
         let test = format!("random_{detection}");
-        let expected = (test.as_str(), Search::Expected);
-        let failed = at_random(expected, Prepare::Baseline, Some(detection));
-        assert!(failed.is_some(), "nobody needs `{detection}`");
+        let (prepare, blind) = (Prepare::Baseline, Some(detection));
+        assert_needed(&test, detection, |test| {
+            at_random((test, Search::Expected), prepare, blind)
+        });
     }
 }

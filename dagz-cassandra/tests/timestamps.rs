@@ -2,7 +2,8 @@
 
 mod support;
 
-use support::{at_site, execute, made_by, rows};
+use dagz_cassandra::scylla::client::session::Session;
+use support::{ask, at_site, dump, execute, made_by, rows};
 
 /// The beginning of the year 2100, in microseconds.
 const FUTURE: i64 = 4_102_444_800_000_000;
@@ -11,6 +12,17 @@ const SCHEMA: &str = "
     CREATE TABLE plain (id int PRIMARY KEY, value text);
     CREATE TABLE passing (id int PRIMARY KEY, value text) WITH default_time_to_live = 3600;
     CREATE TABLE shared (id int, at int, owner text static, value text, PRIMARY KEY (id, at))";
+
+const SEEDED: &str = "
+    CREATE TYPE place (street text, town text);
+    CREATE TABLE seeded (id text PRIMARY KEY, value text, tags set<text>, home place, whole frozen<place>);
+    INSERT INTO seeded (id, value, tags, home, whole)
+        VALUES ('a', 'seed', {'x', 'y'}, {street: 's', town: 't'}, {street: 's', town: 't'});
+    INSERT INTO seeded (id, value) VALUES ('b', 'seed');
+    INSERT INTO seeded (id) VALUES ('bare');
+    CREATE TABLE owned (id int, at int, owner text static, value text, PRIMARY KEY (id, at));
+    INSERT INTO owned (id, at, owner, value) VALUES (1, 1, 'seed', 'seed');
+    INSERT INTO owned (id, owner) VALUES (2, 'seed')";
 
 #[test]
 fn a_write_from_the_future_is_cleared_and_hides_no_later_one() {
@@ -53,6 +65,167 @@ fn a_deletion_from_the_future_is_not_found() {
         site.prepare().await;
         execute(&session, writes).await;
         assert_eq!(rows(&session, query).await, ["x", "y"]);
+    });
+}
+
+/// A deletion that hides whatever is written there, until the year 2100.
+#[test]
+fn seed_rows_come_back_after_a_deletion_from_the_future() {
+    let config = |config| made_by(config, SEEDED);
+    at_site("unsown", config, async |site| {
+        site.init().await;
+        let session = site.connect().await;
+        let start = dump(&session, site.target.name()).await;
+        let using = format!("USING TIMESTAMP {FUTURE}");
+        for delete in [
+            format!("DELETE FROM seeded {using} WHERE id = 'a'"),
+            format!("DELETE FROM seeded {using} WHERE id = 'bare'"),
+            format!("DELETE value FROM seeded {using} WHERE id = 'b'"),
+            format!("DELETE tags['x'] FROM seeded {using} WHERE id = 'a'"),
+            format!("DELETE home.town FROM seeded {using} WHERE id = 'a'"),
+            format!("DELETE FROM owned {using} WHERE id = 1 AND at = 1"),
+            format!("DELETE owner FROM owned {using} WHERE id = 2"),
+            // With nothing left that could be found alive.
+            format!("DELETE FROM seeded {using} WHERE id IN ('a', 'b', 'bare')"),
+            format!("DELETE FROM seeded {using} WHERE id = 'a'; TRUNCATE seeded"),
+        ] {
+            execute(&session, &delete).await;
+            assert_ne!(dump(&session, site.target.name()).await, start, "{delete}");
+            for prepare in ["first", "second"] {
+                site.prepare().await;
+                let found = dump(&session, site.target.name()).await;
+                assert_eq!(found, start, "{delete}, {prepare}");
+            }
+        }
+    });
+}
+
+/// How a test may write what a seed row holds already, and a later write that is to be seen: by what, and how.
+const AGAIN: [(&str, &str, &str, &str); 7] = [
+    (
+        "UPDATE seeded USING HOW SET value = 'seed' WHERE id = 'a'",
+        "UPDATE seeded SET value = 'new' WHERE id = 'a'",
+        "SELECT value FROM seeded WHERE id = 'a'",
+        "new",
+    ),
+    (
+        "UPDATE seeded USING HOW SET tags = tags + {'x'} WHERE id = 'a'",
+        "UPDATE seeded SET tags = tags - {'x'} WHERE id = 'a'",
+        "SELECT JSON tags FROM seeded WHERE id = 'a'",
+        r#"{"tags": ["y"]}"#,
+    ),
+    (
+        "UPDATE seeded USING HOW SET home.street = 's' WHERE id = 'a'",
+        "UPDATE seeded SET home.street = 'new' WHERE id = 'a'",
+        "SELECT home.street FROM seeded WHERE id = 'a'",
+        "new",
+    ),
+    (
+        "UPDATE seeded USING HOW SET whole = {street: 's', town: 't'} WHERE id = 'a'",
+        "UPDATE seeded SET whole = {street: 'new', town: 'new'} WHERE id = 'a'",
+        "SELECT whole.street FROM seeded WHERE id = 'a'",
+        "new",
+    ),
+    (
+        "UPDATE owned USING HOW SET owner = 'seed' WHERE id = 2",
+        "UPDATE owned SET owner = 'new' WHERE id = 2",
+        "SELECT owner FROM owned WHERE id = 2",
+        "new",
+    ),
+    (
+        "INSERT INTO owned (id, at, value) VALUES (1, 1, 'seed') USING HOW",
+        "UPDATE owned SET value = 'new' WHERE id = 1 AND at = 1",
+        "SELECT value FROM owned WHERE id = 1",
+        "new",
+    ),
+    (
+        "INSERT INTO seeded (id, value) VALUES ('b', 'seed') USING HOW",
+        "DELETE FROM seeded WHERE id = 'b'",
+        "SELECT id FROM seeded WHERE id = 'b'",
+        "",
+    ),
+];
+
+#[test]
+fn a_seed_row_written_again_from_the_future_hides_no_later_write() {
+    let config = |config| made_by(config, SEEDED);
+    at_site("resown", config, async |site| {
+        site.init().await;
+        let session = site.connect().await;
+        let start = dump(&session, site.target.name()).await;
+        for (again, write, look, expected) in AGAIN {
+            let again = again.replace("HOW", &format!("TIMESTAMP {FUTURE}"));
+            execute(&session, &again).await;
+            assert_eq!(dump(&session, site.target.name()).await, start, "{again}");
+            site.prepare().await;
+            assert_eq!(dump(&session, site.target.name()).await, start, "{again}");
+            execute(&session, write).await;
+            assert_eq!(rows(&session, look).await.concat(), expected, "{again}");
+            site.prepare().await;
+            assert_eq!(dump(&session, site.target.name()).await, start, "{again}");
+        }
+    });
+}
+
+#[test]
+fn a_seed_row_written_again_with_a_time_to_live_does_not_go() {
+    let config = |config| made_by(config, SEEDED);
+    at_site("passing", config, async |site| {
+        site.init().await;
+        let session = site.connect().await;
+        let start = dump(&session, site.target.name()).await;
+        for (again, ..) in AGAIN {
+            let again = again.replace("HOW", "TTL 600");
+            execute(&session, &again).await;
+            assert!(is_passing(&session).await, "{again}");
+            site.prepare().await;
+            assert_eq!(dump(&session, site.target.name()).await, start, "{again}");
+            assert!(!is_passing(&session).await, "{again}");
+        }
+    });
+}
+
+/// Whether any value has a time to live.
+async fn is_passing(session: &Session) -> bool {
+    let mut lives = Vec::new();
+    for column in ["value", "whole"] {
+        let found = ask(session, &format!("SELECT TTL({column}) FROM seeded")).await;
+        let rows = found.rows::<(Option<i32>,)>().expect("it is a number");
+        lives.extend(rows.map(|row| row.expect("it is a number").0));
+    }
+    for column in ["tags", "home"] {
+        let found = ask(session, &format!("SELECT TTL({column}) FROM seeded")).await;
+        let rows = found.rows::<(Option<Vec<Option<i32>>>,)>();
+        let rows = rows.expect("it is a list");
+        lives.extend(rows.flat_map(|row| row.expect("it is a list").0.unwrap_or_default()));
+    }
+    let found = ask(session, "SELECT TTL(value), TTL(owner) FROM owned").await;
+    let rows = found.rows::<(Option<i32>, Option<i32>)>();
+    for row in rows.expect("they are numbers") {
+        let (value, owner) = row.expect("they are numbers");
+        lives.extend([value, owner]);
+    }
+    lives.iter().any(Option::is_some)
+}
+
+/// What the README says is out of reach: the server tells no time of a key.
+#[test]
+fn a_key_alone_written_again_from_the_future_is_not_found() {
+    let config = |config| made_by(config, SEEDED);
+    at_site("bare", config, async |site| {
+        site.init().await;
+        let session = site.connect().await;
+        let again = format!("INSERT INTO seeded (id) VALUES ('bare') USING TIMESTAMP {FUTURE}");
+        execute(&session, &again).await;
+        site.prepare().await;
+        execute(&session, "DELETE FROM seeded WHERE id = 'bare'").await;
+        let query = "SELECT id FROM seeded WHERE id = 'bare'";
+        assert_eq!(rows(&session, query).await, ["bare"]);
+        // It goes with the next that is to be found there.
+        execute(&session, "UPDATE seeded SET value = 'x' WHERE id = 'bare'").await;
+        site.prepare().await;
+        execute(&session, "DELETE FROM seeded WHERE id = 'bare'").await;
+        assert!(rows(&session, query).await.is_empty());
     });
 }
 

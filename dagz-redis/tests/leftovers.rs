@@ -109,8 +109,11 @@ fn an_idle_client_of_an_ended_test_is_closed_and_one_of_this_test_is_not() {
             let target = &site.target;
             let earlier = named(&format!("dagz:{}.jw99.t999:some::test", target.job())).await;
             let own = named(&format!("dagz:{}.{}:this", target.job(), target.tag())).await;
+            let listening = named(&format!("dagz:{}.jw99.t998:another", target.job())).await;
+            tell(&listening, "SUBSCRIBE news").await;
             site.prepare().await;
             ask::<redis::Value>(&earlier, "PING").await.unwrap_err();
+            ask::<redis::Value>(&listening, "PING").await.unwrap_err();
             tell(&own, "PING").await;
         },
     );
@@ -126,6 +129,8 @@ fn a_strangers_clients_stay() {
             // A developer who looks at the worker's database, one who waits in another, and a subscriber.
             let looking = site.connect().await;
             tell(&looking, "PING").await;
+            let subscriber = site.connect().await;
+            tell(&subscriber, "SUBSCRIBE news").await;
             let base = site.block.bases()[0];
             let elsewhere = connect(info(base)).await;
             let popped = waiting(&elsewhere);
@@ -138,6 +143,7 @@ fn a_strangers_clients_stay() {
             next_prepare(site, "the next one").await;
             next_prepare(site, "one more").await;
             tell(&looking, "PING").await;
+            tell(&subscriber, "PING").await;
             tell(&other, "PING").await;
             tell(&connect(info(base)).await, "RPUSH queue job").await;
             assert!(popped.await.unwrap(), "the stranger was closed");

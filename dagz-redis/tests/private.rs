@@ -7,14 +7,15 @@ use std::{
     io::{self, BufRead, BufReader, Write},
     net::TcpStream,
     process::{Command, Stdio},
-    sync::Once,
+    sync::{Once, mpsc},
     thread,
     time::{Duration, Instant},
 };
 
 use dagz_core::{HandOver, Scope, ScopeGuard};
 use dagz_redis::{Config, PrivateServers, RerouteExt, connect, reroute_url};
-use redis::{ConnectionInfo, IntoConnectionInfo};
+use dagz_testkit::site;
+use redis::{ConnectionInfo, IntoConnectionInfo, aio::MultiplexedConnection};
 use support::{ask, keys, run, tell};
 
 /// Where the application's server would be; nobody is there.
@@ -84,6 +85,20 @@ fn a_worker_has_a_server_with_the_base_indices_on_it() {
     });
 }
 
+async fn is_as_new(test: &MultiplexedConnection, round: usize) {
+    assert_eq!(
+        keys(test).await,
+        ["seed:0000", "seed:0001"],
+        "in round {round}"
+    );
+    let databases: String = ask(test, "INFO keyspace").await.unwrap();
+    assert!(!databases.contains("db7:"), "in round {round}: {databases}");
+    let config: Vec<String> = ask(test, "CONFIG GET maxmemory-policy").await.unwrap();
+    assert_eq!(config[1], "noeviction", "in round {round}");
+    let users: Vec<String> = ask(test, "ACL USERS").await.unwrap();
+    assert_eq!(users, ["default"], "in round {round}");
+}
+
 #[test]
 fn the_whole_server_is_as_new_for_the_next_test() {
     let spoil = [
@@ -102,17 +117,7 @@ fn the_whole_server_is_as_new_for_the_next_test() {
         let at = run(async {
             let info = rerouted(0).await;
             let test = support::connect(info.clone()).await;
-            assert_eq!(
-                keys(&test).await,
-                ["seed:0000", "seed:0001"],
-                "in round {round}"
-            );
-            let databases: String = ask(&test, "INFO keyspace").await.unwrap();
-            assert!(!databases.contains("db7:"), "{databases}");
-            let config: Vec<String> = ask(&test, "CONFIG GET maxmemory-policy").await.unwrap();
-            assert_eq!(config[1], "noeviction");
-            let users: Vec<String> = ask(&test, "ACL USERS").await.unwrap();
-            assert_eq!(users, ["default"]);
+            is_as_new(&test, round).await;
             let functions: Vec<redis::Value> = ask(&test, "FUNCTION LIST").await.unwrap();
             assert!(functions.is_empty(), "{functions:?}");
             let known: Vec<bool> = ask(
@@ -144,6 +149,68 @@ fn the_whole_server_is_as_new_for_the_next_test() {
             assert_eq!(known.1, at);
         }
     }
+}
+
+/// Writes all over the server as fast as it can, until that closes the connection, as a task that a test forgot.
+/// Begun when this returns.
+fn leaking(info: ConnectionInfo) -> thread::JoinHandle<()> {
+    let (begun, told) = mpsc::channel();
+    let leaking = thread::spawn(move || {
+        let client = redis::Client::open(info).unwrap();
+        let mut connection = client.get_connection().unwrap();
+        let mut writes = redis::pipe();
+        for words in [
+            "SELECT 7",
+            "SET elsewhere value",
+            "SELECT 0",
+            "SET here value",
+            "CONFIG SET maxmemory-policy allkeys-lru",
+            "ACL SETUSER intruder on nopass ~* +@all",
+        ] {
+            let mut words = words.split(' ');
+            writes.cmd(words.next().unwrap());
+            words.for_each(|word| {
+                writes.arg(word);
+            });
+        }
+        while writes.exec(&mut connection).is_ok() {
+            begun.send(()).ok();
+        }
+    });
+    told.recv().expect("it writes");
+    leaking
+}
+
+#[test]
+fn a_task_that_never_stops_writing_reaches_no_later_test() {
+    let mut scope = enter("private::leaking");
+    let worker = scope.scope().worker();
+    for round in 0..20 {
+        let leaking = leaking(run(rerouted(0)));
+        drop(scope);
+        scope = site::enter_on(worker, "private::after_leaking");
+        run(async {
+            let test = support::connect(rerouted(0).await).await;
+            is_as_new(&test, round).await;
+        });
+        leaking.join().unwrap();
+    }
+}
+
+#[test]
+fn clients_of_a_test_stay_when_it_opens_another_database() {
+    let _scope = enter("private::another");
+    run(async {
+        let first = rerouted(0).await;
+        // As an application that has a name of its own.
+        let settings = first.redis_settings().clone().set_lib_name("mine", "1");
+        let first = support::connect(first.set_redis_settings(settings)).await;
+        tell(&first, "SET key value").await;
+        let second = support::connect(rerouted(1).await).await;
+        tell(&first, "PING").await;
+        tell(&second, "PING").await;
+        assert!(keys(&first).await.contains(&"key".to_owned()));
+    });
 }
 
 #[test]

@@ -63,6 +63,12 @@ impl Clock {
         own_millis().min(self.server_millis + elapsed) * 1_000 - 1
     }
 
+    /// Whether what was written at `micros` hides what is written now, by whichever clock.
+    pub(super) fn is_ahead(&self, micros: i64) -> bool {
+        let present = self.just_before() + 1_000;
+        micros > present
+    }
+
     /// Waits until the millisecond is over in which the server told its time. What was written before that,
     /// and every deletion by a test, is then earlier than whatever comes.
     pub(super) async fn settle(&self) {
@@ -191,7 +197,11 @@ async fn is_alive(session: &Session, keyspace: &str, table: &Table) -> Result<bo
 }
 
 /// Empties a table by the server's own means, and with it the views that follow it.
-async fn truncate(session: &Session, keyspace: &str, table: &Table) -> Result<(), Native> {
+pub(super) async fn truncate(
+    session: &Session,
+    keyspace: &str,
+    table: &Table,
+) -> Result<(), Native> {
     ask_slowly(session, truncating(keyspace, &table.name), &profile())
         .await
         .map(drop)

@@ -12,6 +12,7 @@ use scylla::{client::session::Session, statement::prepared::PreparedStatement};
 use super::{
     AT_ONCE,
     clear::{self, Clock, Key},
+    rows::Times,
     state::State,
 };
 use crate::{
@@ -49,8 +50,10 @@ pub(super) enum Outcome {
 enum Found {
     Nothing,
     Partitions(Vec<Key>),
-    /// It is one that starts with rows.
+    /// It is one that starts with rows, and holds others,
     Otherwise,
+    /// or these, written at such times.
+    Unchanged(Times),
 }
 
 impl Keeper {
@@ -239,11 +242,11 @@ impl Keeper {
         mode: Prepare,
     ) -> Result<Found, Native> {
         if mode == Prepare::Baseline && state.is_seeded(&table.name) {
-            let differs = state.differs(session, keyspace, &table.name).await?;
-            return Ok(if differs && self.blind != Some("seeds") {
-                Found::Otherwise
-            } else {
-                Found::Nothing
+            let unchanged = state.unchanged(session, keyspace, table).await?;
+            return Ok(match unchanged {
+                _ if self.blind == Some("seeds") => Found::Nothing,
+                Some(times) => Found::Unchanged(times),
+                None => Found::Otherwise,
             });
         }
         let keys = match self.probes.get(&table.name) {
@@ -265,10 +268,15 @@ impl Keeper {
         &mut self,
         session: &Session,
         keyspace: &str,
-        found: Vec<(Table, Found)>,
+        mut found: Vec<(Table, Found)>,
         now: Moment,
     ) -> Result<(), Native> {
         let clock = Clock::new(now, is_single(session));
+        let blind = self.blind;
+        found.retain(|(_, found)| match found {
+            Found::Unchanged(times) => blind != Some("times") && !is_lasting(times, clock),
+            _ => true,
+        });
         let Some(state) = &self.state else {
             return Ok(());
         };
@@ -278,13 +286,15 @@ impl Keeper {
                 self.deletions.insert(table.name.clone(), statement);
             }
         }
-        let (deletions, blind) = (&self.deletions, self.blind);
+        let deletions = &self.deletions;
         let repairs = found.into_iter().map(|(table, found)| async move {
             let table = &table;
             let (keys, is_seeded) = match found {
                 Found::Nothing => return Ok(false),
                 Found::Partitions(keys) => (keys, false),
-                Found::Otherwise => (clear::keys(session, keyspace, table).await?, true),
+                Found::Otherwise | Found::Unchanged(_) => {
+                    (clear::keys(session, keyspace, table).await?, true)
+                }
             };
             if !keys.is_empty() {
                 let deletion = deletions.get(&table.name);
@@ -294,6 +304,14 @@ impl Keeper {
                 clock.settle().await;
                 let micros = clear::restoring(clock);
                 state.restore(session, keyspace, table, micros).await?;
+                let unchanged = state.unchanged(session, keyspace, table).await?;
+                let is_restored = unchanged.is_some_and(|times| is_lasting(&times, clock));
+                if !is_restored && blind != Some("restored") {
+                    // Deletions from the future hide them.
+                    clear::truncate(session, keyspace, table).await?;
+                    let micros = clear::restoring(clock);
+                    state.restore(session, keyspace, table, micros).await?;
+                }
             }
             Ok::<_, Native>(is_seeded)
         });
@@ -305,4 +323,9 @@ impl Keeper {
         clock.settle().await;
         Ok(())
     }
+}
+
+/// Whether rows of such times can be changed from now on, and do not go by themselves.
+fn is_lasting(times: &Times, clock: Clock) -> bool {
+    !times.is_passing && !clock.is_ahead(times.latest)
 }

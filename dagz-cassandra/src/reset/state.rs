@@ -1,7 +1,7 @@
 //! The start state of a keyspace: its definition, and the rows that its creation left.
 //!
 //! It is recorded in the keyspace's own table `dagz_stamp`, in two rows: a small one that each process reads,
-//! and one with the rows to restore. [`State::capture`] records, [`State::differs`] compares,
+//! and one with the rows to restore. [`State::capture`] records, [`State::unchanged`] compares,
 //! [`State::restore`] brings rows back.
 
 use std::{
@@ -10,10 +10,10 @@ use std::{
 };
 
 use dagz_core::{Error, ErrorKind};
-use scylla::{client::session::Session, value::Row};
+use scylla::client::session::Session;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Raw, SeedRow, bytes, columns, contents};
+use super::rows::{Raw, SeedRow, Times, bytes, columns, contents};
 use crate::{
     cql,
     error::Native,
@@ -193,29 +193,22 @@ impl State {
         self.seeds.contains_key(table)
     }
 
-    /// Whether `table` holds other rows than at the start.
-    pub(crate) async fn differs(
+    /// The times of the rows in `table`; none where they are others than at the start.
+    pub(super) async fn unchanged(
         &self,
         session: &Session,
         keyspace: &str,
-        table: &str,
-    ) -> Result<bool, Native> {
-        let Some(Seed::Rows(seed)) = self.seeds.get(table) else {
-            return Ok(true);
+        table: &Table,
+    ) -> Result<Option<Times>, Native> {
+        let Some(Seed::Rows(seed)) = self.seeds.get(&table.name) else {
+            return Ok(None);
         };
-        let wanted = self
-            .tables
-            .iter()
-            .find(|known| known.name == table)
-            .map(columns)
-            .unwrap_or_default();
-        let name = cql::qualified(keyspace, table);
-        let found = match contents(session, &name, &wanted, seed.len() + 1).await {
-            Err(error) if error.is_read_failure() => return Ok(true),
+        let (found, times) = match contents(session, keyspace, table, seed.len() + 1).await {
+            Err(error) if error.is_read_failure() => return Ok(None),
             found => found?,
         };
         let found: BTreeSet<_> = found.iter().collect();
-        Ok(found != seed.iter().collect())
+        Ok((found == seed.iter().collect()).then_some(times))
     }
 
     /// Writes the rows that `table` starts with, at `micros` since the epoch.
@@ -295,47 +288,18 @@ impl Seed {
 
 /// What `table` holds now, if anything.
 async fn seed(session: &Session, keyspace: &str, table: &Table) -> Result<Option<Seed>, Native> {
-    let name = cql::qualified(keyspace, &table.name);
-    let found = contents(session, &name, &columns(table), MOST_ROWS + 1).await?;
+    let (found, times) = contents(session, keyspace, table, MOST_ROWS + 1).await?;
     if found.is_empty() {
         return Ok(None);
     }
-    if table.is_counter {
-        return Ok(Some(Seed::Refused(
-            "a counter can be counted, and not be set".to_owned(),
-        )));
-    }
-    if found.len() > MOST_ROWS {
-        return Ok(Some(Seed::Refused(format!(
-            "there are more than {MOST_ROWS}"
-        ))));
-    }
-    if lives_shortly(session, &name, table).await? {
-        return Ok(Some(Seed::Refused(
-            "they have a time to live, and would be gone one day".to_owned(),
-        )));
-    }
-    Ok(Some(Seed::Rows(found)))
-}
-
-async fn lives_shortly(session: &Session, name: &str, table: &Table) -> Result<bool, Native> {
-    let ttl = |column: &String| format!("TTL({})", cql::identifier(column));
-    let mut is_set = false;
-    if !table.regular.is_empty() {
-        let columns: Vec<_> = table.regular.iter().map(ttl).collect();
-        let query = format!("SELECT {} FROM {name}", columns.join(", "));
-        let rows: Vec<Row> = rows(ask(session, query).await?)?;
-        is_set |= rows
-            .iter()
-            .any(|row| row.columns.iter().any(Option::is_some));
-    }
-    for column in &table.collections {
-        // One at a time, in a type that has room for elements without one.
-        let query = format!("SELECT {} FROM {name}", ttl(column));
-        let rows: Vec<(Option<Vec<Option<i32>>>,)> = rows(ask(session, query).await?)?;
-        is_set |= rows
-            .iter()
-            .any(|(elements,)| elements.iter().flatten().any(Option::is_some));
-    }
-    Ok(is_set)
+    let why = if table.is_counter {
+        "a counter can be counted, and not be set".to_owned()
+    } else if found.len() > MOST_ROWS {
+        format!("there are more than {MOST_ROWS}")
+    } else if times.is_passing {
+        "they have a time to live, and would be gone one day".to_owned()
+    } else {
+        return Ok(Some(Seed::Rows(found)));
+    };
+    Ok(Some(Seed::Refused(why)))
 }

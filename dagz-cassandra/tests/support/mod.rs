@@ -187,7 +187,8 @@ pub(crate) async fn execute(session: &Session, statements: &str) {
     }
 }
 
-async fn ask(session: &Session, query: &str) -> QueryRowsResult {
+/// What a query finds.
+pub(crate) async fn ask(session: &Session, query: &str) -> QueryRowsResult {
     let result = session
         .query_unpaged(query, ())
         .await

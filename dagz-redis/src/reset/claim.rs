@@ -20,6 +20,9 @@ use crate::{
 /// How often a transaction may find that something changed since it was decided on.
 const TRIES: usize = 20;
 
+/// How often a private server is reset because there were clients of earlier tests, some of which come back.
+const RETURNS: usize = 10;
+
 /// What a claim is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Want {
@@ -114,10 +117,7 @@ impl Keeper {
                 continue;
             }
             self.holds = true;
-            let reach = match self.private {
-                Some(_) => Reach::Server,
-                None => Reach::Database(index),
-            };
+            let reach = self.reach(target).await;
             let left = clients::leftovers(&done.clients, reach, &route::tag(target));
             if !left.is_empty() {
                 clients::tell(&left, target);
@@ -193,7 +193,19 @@ impl Keeper {
         }
     }
 
-    /// Brings a private server back to what it was when it was new, once per test.
+    /// Where nobody but the test of `target` may be.
+    async fn reach(&self, target: &Target) -> Reach {
+        match &self.private {
+            // Once the test has any of its databases, it may have clients that nobody knows by their names.
+            Some(Some(started)) if *started.reset_for.lock().await != route::tag(target) => {
+                Reach::Server
+            }
+            _ => Reach::Database(self.index),
+        }
+    }
+
+    /// Ends whatever earlier tests left on a private server, and brings it back to what it was when it was new, once
+    /// per test.
     async fn reset_whole(&self, target: &Target, prepare: Prepare) -> Result<(), Failure> {
         let Some(Some(started)) = &self.private else {
             return Ok(());
@@ -206,9 +218,16 @@ impl Keeper {
         let failed = |error| self.failed("reset the private server of", error);
         let new = started.new_state(&self.link).await.map_err(failed)?;
         let keep = prepare == Prepare::None;
-        new.restore(&self.link, self.index, keep)
-            .await
-            .map_err(failed)?;
+        for _ in 0..RETURNS {
+            let list = new.restore(&self.link, self.index, keep).await;
+            let left = clients::leftovers(&list.map_err(failed)?, Reach::Server, &tag);
+            if left.is_empty() {
+                break;
+            }
+            // What they did until they were closed is to go, too.
+            clients::tell(&left, target);
+            self.close(&left).await?;
+        }
         *reset_for = tag;
         Ok(())
     }

@@ -3,7 +3,8 @@
 //! A `BLPOP` that an earlier test left waiting takes what the next one pushes, and a leaked task may write
 //! at any time. So each prepare looks at the server's list of clients, in the round trip that resets, and
 //! those that [`leftovers`] finds are named and closed. A client that is in another database, or that no
-//! test is known to have opened, such as a developer's `redis-cli`, stays.
+//! test is known to have opened, such as a developer's `redis-cli`, stays, also if it subscribes: it takes nothing from
+//! anybody.
 
 use dagz_core::{
     Target,
@@ -166,17 +167,19 @@ id=7 addr=127.0.0.1:50004 laddr=127.0.0.1:6379 fd=12 name= age=9 idle=9 flags=b 
 id=8 addr=127.0.0.1:50005 laddr=127.0.0.1:6379 fd=13 name=dagz-keeper:1 age=9 idle=9 flags=N db=5 multi=-1 cmd=exec\n\
 id=9 addr=127.0.0.1:50006 laddr=127.0.0.1:6379 fd=14 name=mine age=9 idle=9 flags=x db=5 multi=2 cmd=multi\n\
 id=10 addr=127.0.0.1:50007 laddr=127.0.0.1:6379 fd=15 name= age=9 idle=9 flags=N db=5 multi=-1 cmd=set lib-name=dagz:j1.jw00.t0021:x\n\
-id=11 addr=127.0.0.1:50008 laddr=127.0.0.1:6379 fd=16 name= age=9 idle=9 flags=N db=5 multi=-1 cmd=info lib-name=redis-cli\n\n";
+id=11 addr=127.0.0.1:50008 laddr=127.0.0.1:6379 fd=16 name= age=9 idle=9 flags=N db=5 multi=-1 cmd=info lib-name=redis-cli\n\
+id=12 addr=127.0.0.1:50009 laddr=127.0.0.1:6379 fd=17 name= age=9 idle=9 flags=P db=5 sub=1 multi=-1 cmd=subscribe\n\
+id=13 addr=127.0.0.1:50010 laddr=127.0.0.1:6379 fd=18 name=dagz:j1.jw00.t001:suite::leaks age=9 idle=9 flags=P db=5 sub=1 multi=-1 cmd=subscribe\n\n";
 
     #[test]
     fn only_what_earlier_tests_left_is_found() {
-        assert_eq!(Client::all(LIST).len(), 9);
+        assert_eq!(Client::all(LIST).len(), 11);
         let found = leftovers(LIST, Reach::Database(5), "dagz:j1.jw00.t002");
         let ids: Vec<_> = found.iter().map(|client| client.id).collect();
-        assert_eq!(ids, [3, 5, 9, 10]);
+        assert_eq!(ids, [3, 5, 9, 10, 13]);
         let on_server = leftovers(LIST, Reach::Server, "dagz:j1.jw00.t002");
         let ids: Vec<_> = on_server.iter().map(|client| client.id).collect();
-        assert_eq!(ids, [3, 4, 5, 7, 9, 10, 11]);
+        assert_eq!(ids, [3, 4, 5, 7, 9, 10, 11, 12, 13]);
         assert_eq!(
             found[0].describe(),
             "client 3 without a name from 127.0.0.1:50000 waits in `blpop`"

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use redis::{Pipeline, RedisResult, Value};
 
-use crate::server::{Link, answer, first, refusal};
+use crate::server::{Link, answer, refusal};
 
 /// What a server is like when it is new.
 #[derive(Clone, Debug, Default)]
@@ -32,11 +32,13 @@ impl Whole {
         })
     }
 
-    /// Brings the server back to this, but for what is in the database `index` and in the books. With
-    /// `keep`, whatever is in any database stays.
-    pub(crate) async fn restore(&self, link: &Link, index: i64, keep: bool) -> RedisResult<()> {
+    /// Brings the server back to this, but for what is in the database `index` and in the books, and tells all its
+    /// clients, just before that. With `keep`, whatever is in any database stays.
+    pub(crate) async fn restore(&self, link: &Link, index: i64, keep: bool) -> RedisResult<String> {
         let mut ask = Pipeline::new();
-        ask.cmd("INFO")
+        ask.cmd("CLIENT")
+            .arg("LIST")
+            .cmd("INFO")
             .arg("keyspace")
             .cmd("FUNCTION")
             .arg("FLUSH")
@@ -48,7 +50,11 @@ impl Whole {
         if let Some(error) = refusal(&answers) {
             return Err(error);
         }
-        let keyspace: String = first(Ok(answers))?;
+        let [clients, keyspace, ..] = answers.as_slice() else {
+            return Err((redis::ErrorKind::Parse, "answers are missing").into());
+        };
+        let clients: String = answer(clients.clone())?;
+        let keyspace: String = answer(keyspace.clone())?;
         let now = Self::of(link).await?;
         let mut repair = Pipeline::new();
         for (name, value) in &self.config {
@@ -67,11 +73,11 @@ impl Whole {
             }
         }
         if repair.is_empty() {
-            return Ok(());
+            return Ok(clients);
         }
         repair.cmd("SELECT").arg(index);
         let answers: Vec<Value> = link.send(&repair).await?;
-        refusal(&answers).map_or(Ok(()), Err)
+        refusal(&answers).map_or(Ok(clients), Err)
     }
 
     /// Adds the commands that bring the users back.
