@@ -92,6 +92,8 @@ pub(crate) struct Fleet {
     /// How many databases each has.
     databases: i64,
     started: Mutex<HashMap<(Worker, String), Arc<Started>>>,
+    /// Whoever may start one: a test may open two databases at once.
+    starting: tokio::sync::Mutex<()>,
     /// Where a record was written, and for which test.
     recorded: Mutex<HashMap<PathBuf, String>>,
 }
@@ -150,6 +152,7 @@ impl Fleet {
             servers,
             databases: last.saturating_add(2).max(16),
             started: Mutex::default(),
+            starting: tokio::sync::Mutex::default(),
             recorded: Mutex::default(),
         }
     }
@@ -164,6 +167,7 @@ impl Fleet {
         let key = (target.worker(), target.endpoint().id().to_owned());
         let tag = route::tag(target);
         let path = path(target.worker(), target.endpoint())?;
+        let _starting = self.starting.lock().await;
         let own = self.started().get(&key).cloned();
         let own = match own {
             Some(own) if again || own.has_ended() => {

@@ -2,7 +2,10 @@
 //!
 //! [`Keeper::claim`] is all that the driver calls; `reset/keeper.rs` has the connection and its transactions.
 
-use dagz_core::{Error, ErrorKind, Target, driver::Failure};
+use dagz_core::{
+    Error, ErrorKind, Target,
+    driver::{Failure, PrepareWith},
+};
 use redis::Pipeline;
 
 use super::{
@@ -30,6 +33,17 @@ pub(super) enum Want {
     Make,
     /// That it is in its start state.
     Reset(Prepare),
+}
+
+impl Want {
+    /// What becomes of the databases beside it.
+    fn prepare(self, driver: &Driver) -> Prepare {
+        match (self, &driver.config().prepare) {
+            (Self::Reset(prepare), _) => prepare,
+            (Self::Make, PrepareWith::Own(prepare)) => *prepare,
+            (Self::Make, PrepareWith::Hook(_)) => Prepare::None,
+        }
+    }
 }
 
 impl Keeper {
@@ -91,9 +105,8 @@ impl Keeper {
             }
             let recorded = recorded.flatten();
 
-            if let Want::Reset(prepare) = want {
-                self.reset_whole(target, prepare).await?;
-            }
+            // Also before one is made: while it is filled, another one of the test's may be reset.
+            self.reset_whole(target, want.prepare(driver)).await?;
             let lock = Lock::new(target, driver.holder(), &self.name).to_json();
             let mut stamp = provision::stamp(target, index);
             if !has_init {
