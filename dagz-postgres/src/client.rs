@@ -56,6 +56,12 @@ pub(crate) struct Kept {
     pid: i32,
 }
 
+impl Kept {
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+}
+
 /// Notes a session as unclean when it is dropped, unless it was found clean before.
 ///
 /// Closing its connection does not end it: a busy server may not even have read yet what the test sent

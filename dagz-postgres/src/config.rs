@@ -201,7 +201,11 @@ impl Config {
         self
     }
 
-    /// How long a reset waits for a lock before it fails; 5 s unless said otherwise.
+    /// The most that a reset waits for a lock on a table; 5 s unless said otherwise.
+    ///
+    /// To look, and to read the log of writes and undo what that tells, it waits no longer than
+    /// [`leak_patience`](Self::leak_patience), either. Then it ends what earlier tests left, and tries again, some times;
+    /// at last the database is made anew.
     #[must_use]
     pub fn lock_timeout(mut self, timeout: Duration) -> Self {
         self.lock_timeout = timeout;
@@ -217,8 +221,8 @@ impl Config {
         self
     }
 
-    /// The tables that get no such trigger, as `table` or `schema.table`: each reset looks into
-    /// them. For tables that are written to so often, by small statements, that the trigger shows.
+    /// The tables that get no such trigger, as `table` or `schema.table`, with their partitions and other
+    /// descendants: each reset looks into them. For tables that are written to so often, by small statements, that the trigger shows.
     #[must_use]
     pub fn write_log_except<N: Into<String>>(
         mut self,

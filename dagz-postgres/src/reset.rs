@@ -45,6 +45,7 @@ pub(crate) use self::{
 };
 use crate::{
     Driver, Prepare,
+    client::Kept,
     driver::{Database, configured},
     error, provision,
     server::Server,
@@ -116,17 +117,18 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
                 }
             },
         };
+        keeper.shelved = database.shelf.each(Kept::pid);
         let unclean = database.take_unclean();
-        if !unclean.is_empty()
-            && let Err(error) = sessions::end_unclean(&keeper.client, target, &unclean).await
-        {
-            unclean
-                .into_iter()
-                .for_each(|pid| database.note_unclean(pid));
-            *slot = Some(keeper);
-            return Err(error);
-        }
-        match keeper.reset(driver, target, mode).await {
+        let outcome = match sessions::end_unclean(&keeper.client, target, &unclean).await {
+            Ok(()) => keeper.reset(driver, target, mode).await,
+            Err(failure) => {
+                unclean
+                    .into_iter()
+                    .for_each(|pid| database.note_unclean(pid));
+                Err(failure)
+            }
+        };
+        match outcome {
             Ok(Outcome::Clean) => {
                 *slot = Some(keeper);
                 return Ok(());
@@ -190,7 +192,10 @@ pub(crate) async fn release(database: Arc<Database>) {
     };
     runtime::spawn(async move {
         let look_ahead = async || match database.keeper.lock().await.as_mut() {
-            Some(keeper) if database.lull.lasts(number) => keeper.look_ahead().await,
+            Some(keeper) if database.lull.lasts(number) => {
+                keeper.shelved = database.shelf.each(Kept::pid);
+                keeper.look_ahead().await
+            }
             _ => false,
         };
         tokio::time::sleep(Lull::AT_ONCE).await;

@@ -161,3 +161,45 @@ fn another_run_that_came_between_is_noticed() {
         assert_eq!(dump(&site.connect().await).await, start);
     });
 }
+
+#[test]
+fn a_sequence_that_a_session_moves_after_the_release_is_detected() {
+    // With a session that is there at the release, and one that comes and goes after it.
+    for (is_blind, is_kept) in [(false, true), (false, false), (true, true), (true, false)] {
+        at_site(
+            &format!("stale_{is_blind}_{is_kept}"),
+            |config| {
+                let config = with_schema(config);
+                if is_blind {
+                    config.blind_to("stale")
+                } else {
+                    config
+                }
+            },
+            async |site: &Site| {
+                site.init().await;
+                let client = site.connect_as("app").await;
+                let version = rows(&client, "SHOW server_version_num").await;
+                if is_blind && version[0].as_str() < "150000" {
+                    // That does not count its sessions in time, so each reset compares: nothing to be blind to.
+                    return;
+                }
+                // The first reset of a process looks for itself.
+                site.driver.release(&site.target).await;
+                site.prepare().await;
+                site.release_and_look().await;
+                let late = if is_kept {
+                    None
+                } else {
+                    Some(site.connect_as("late").await)
+                };
+                let session = late.as_ref().unwrap_or(&client);
+                rows(session, "SELECT nextval('free')").await;
+                drop(late);
+                site.prepare().await;
+                let is_moved = rows(&client, "SELECT is_called FROM free").await == ["t"];
+                assert_eq!(is_moved, is_blind, "kept: {is_kept}");
+            },
+        );
+    }
+}

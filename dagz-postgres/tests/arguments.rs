@@ -4,14 +4,30 @@ mod support;
 
 use std::{sync::Once, time::Duration};
 
-use dagz_core::{FromScope, Scope, Worker};
+use dagz_core::{FromScope, Scope, ScopeGuard, Worker};
 use dagz_postgres::{Client, Config, Postgres, configure};
+use dagz_testkit::site::enter_on;
 use support::{base, config, rows, run};
 
 const SCHEMA: &str = "CREATE TABLE item (id serial PRIMARY KEY)";
 
 /// Runs `body` as a test would be run, on a worker.
 fn in_scope(test: &str, body: impl AsyncFnOnce(&Scope)) {
+    configured();
+    in_guarded(&Scope::builder(test).enter().unwrap(), body);
+}
+
+/// The same on `worker`, once no other test uses it.
+fn in_scope_on(worker: Worker, test: &str, body: impl AsyncFnOnce(&Scope)) {
+    configured();
+    in_guarded(&enter_on(worker, test), body);
+}
+
+fn in_guarded(guard: &ScopeGuard, body: impl AsyncFnOnce(&Scope)) {
+    run(body(guard.scope()));
+}
+
+fn configured() {
     static CONFIGURED: Once = Once::new();
     CONFIGURED.call_once(|| {
         let base = config(&base("arguments"));
@@ -20,8 +36,6 @@ fn in_scope(test: &str, body: impl AsyncFnOnce(&Scope)) {
         });
         configure(config).unwrap();
     });
-    let guard = Scope::builder(test).enter().unwrap();
-    run(body(guard.scope()));
 }
 
 async fn argument<T: FromScope<Postgres>>(scope: &Scope) -> T {
@@ -40,21 +54,6 @@ const SESSION: &str = "SELECT current_setting('work_mem'), current_user, \
     (SELECT count(*) FROM pg_locks WHERE pid = pg_backend_pid() AND locktype = 'advisory'), \
     (SELECT count(*) FROM pg_cursors WHERE name = 'held'), \
     (SELECT count(*) FROM pg_prepared_statements WHERE from_sql), now() = statement_timestamp()";
-
-/// Enters scopes until one is on `worker`, which other tests may be using.
-fn in_scope_on(worker: Worker, test: &str, body: impl AsyncFnOnce(&Scope)) {
-    let mut body = Some(body);
-    while body.is_some() {
-        in_scope(test, async |scope| {
-            if scope.worker() == worker
-                && let Some(body) = body.take()
-            {
-                body(scope).await;
-            }
-        });
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 #[test]
 fn kept_clients_are_clean() {
@@ -104,15 +103,24 @@ fn kept_clients_are_clean() {
 
 #[test]
 fn a_client_that_is_stuck_is_not_kept() {
+    let (mut pid, mut worker) = (String::new(), Worker::new(0));
     in_scope("arguments::stuck", async |scope| {
+        worker = scope.worker();
         let client: Client = argument(scope).await;
-        let sleeping = client.batch_execute("INSERT INTO item DEFAULT VALUES; SELECT pg_sleep(60)");
+        pid = rows(&client, PID).await.remove(0);
+        // The row is there for all to see while the session sleeps.
+        let sleeping =
+            client.batch_execute("INSERT INTO item DEFAULT VALUES; COMMIT; SELECT pg_sleep(60)");
         let slept = tokio::time::timeout(Duration::from_millis(50), sleeping).await;
         assert!(slept.is_err());
+        let other: Client = argument(scope).await;
+        assert_eq!(rows(&other, "SELECT count(*) FROM item").await, ["1"]);
     });
-    in_scope("arguments::after", async |scope| {
+    in_scope_on(worker, "arguments::after", async |scope| {
         let client: Client = argument(scope).await;
         assert_eq!(rows(&client, "SELECT count(*) FROM item").await, ["0"]);
+        let stuck = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
+        assert_eq!(rows(&client, &stuck).await, ["0"], "the session lives on");
     });
 }
 

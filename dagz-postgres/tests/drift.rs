@@ -96,6 +96,40 @@ fn what_is_no_change_of_the_schema_keeps_the_database() {
 }
 
 #[test]
+fn what_a_session_has_to_itself_is_no_change_and_ends_with_a_test_s() {
+    at_site("no_drift_kept", with_schema, async |site: &Site| {
+        site.init().await;
+        let watch = site.connect_as("watch").await;
+        let (oid, before) = (rows(&watch, OID).await, rows(&watch, STATE).await);
+        for statements in [
+            "CREATE TEMP TABLE kept (id serial); CREATE INDEX ON kept (id); INSERT INTO kept VALUES (1)",
+            "SET work_mem = '6MB'; PREPARE one AS SELECT 1; LISTEN channel; SELECT pg_advisory_lock(1)",
+            "DECLARE held CURSOR WITH HOLD FOR SELECT 1",
+        ] {
+            // Of nobody, which stays, and of a test that has ended.
+            let ended = format!("{}.t000 shop::tests::leaks", site.target.worker());
+            for (name, stays) in [("app", true), (ended.as_str(), false)] {
+                let kept = site.connect_as(name).await;
+                kept.batch_execute(statements).await.unwrap();
+                site.driver.release(&site.target).await;
+                site.prepare().await;
+                let is_there = kept.check_connection().await.is_ok();
+                assert_eq!(is_there, stays, "{name}: {statements}");
+                assert_eq!(rows(&watch, OID).await, oid, "{name}: {statements}");
+                assert_eq!(rows(&watch, STATE).await, before, "{name}: {statements}");
+                let locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = 1 AND database = \
+                    (SELECT oid FROM pg_database WHERE datname = current_database())";
+                let is_held = stays && statements.contains("advisory");
+                let held = if is_held { "1" } else { "0" };
+                assert_eq!(rows(&watch, locks).await, [held], "{name}: {statements}");
+                drop(kept);
+                while rows(&watch, locks).await != ["0"] {}
+            }
+        }
+    });
+}
+
+#[test]
 fn a_database_that_was_dropped_is_made_again() {
     at_site("dropped", with_schema, async |site: &Site| {
         site.init().await;

@@ -194,6 +194,40 @@ fn a_prepared_transaction_is_rolled_back() {
 }
 
 #[test]
+fn looking_for_sessions_and_for_prepared_transactions_is_needed() {
+    for (detection, leave, finish) in [
+        ("sessions", "SELECT 1", "COMMIT"),
+        ("prepared", "PREPARE TRANSACTION '_'", "COMMIT PREPARED '_'"),
+    ] {
+        for is_blind in [false, true] {
+            at_site(
+                &format!("unseen_{detection}_{is_blind}"),
+                |config| match is_blind {
+                    true => with_schema(config).blind_to(detection),
+                    false => with_schema(config),
+                },
+                async |site: &Site| {
+                    site.init().await;
+                    let leaked = site.connect_as("app").await;
+                    let write =
+                        "BEGIN; INSERT INTO item VALUES (1); UPDATE seed SET id = 3 WHERE id = 1";
+                    leaked.batch_execute(write).await.unwrap();
+                    let named = |text: &str| text.replace('_', site.target.name());
+                    leaked.batch_execute(&named(leave)).await.unwrap();
+                    site.driver.release(&site.target).await;
+                    site.prepare().await;
+                    let finished = leaked.batch_execute(&named(finish)).await;
+                    assert_eq!(finished.is_ok(), is_blind, "{detection}");
+                    let left = if is_blind { "1 2,3" } else { "0 1,2" };
+                    let client = site.connect().await;
+                    assert_eq!(rows(&client, LEFT).await, [left], "{detection}");
+                },
+            );
+        }
+    }
+}
+
+#[test]
 fn another_run_on_the_same_database_is_named() {
     at_site("in_use", with_schema, async |site: &Site| {
         site.init().await;

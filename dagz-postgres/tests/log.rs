@@ -140,6 +140,24 @@ const CASES: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// What cases that change some seed rows find where the start state has none.
+const ROWS: &[(&str, &str)] = &[
+    (
+        "UPDATE seed",
+        "INSERT INTO seed VALUES (1, 'x'), (2, 'x'), (3, 'x')",
+    ),
+    (
+        "DELETE FROM seed",
+        "INSERT INTO seed VALUES (1, 'x'), (3, 'x')",
+    ),
+    (
+        "DELETE FROM other",
+        "INSERT INTO other (id) VALUES (1), (2)",
+    ),
+    ("UPDATE parent", "INSERT INTO child VALUES (1, 1)"),
+    ("UPDATE seen", "INSERT INTO seen VALUES (1)"),
+];
+
 /// Does the case and resets, several times; whether the database is as at the start each time.
 async fn is_exact(site: &Site, statements: &str) -> bool {
     let client = site.connect().await;
@@ -147,10 +165,24 @@ async fn is_exact(site: &Site, statements: &str) -> bool {
     drop(client);
     for _ in 0..2 {
         let client = site.connect().await;
-        client
-            .batch_execute(statements)
-            .await
-            .unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+        let changes = async || {
+            client
+                .batch_execute(statements)
+                .await
+                .unwrap_or_else(|error| panic!("{statements}: {error:?}"));
+            dump(&client).await != start
+        };
+        let (changed, has_seeds) = (changes().await, start.contains("seed 1"));
+        let rows = ROWS.iter().find(|(case, _)| statements.starts_with(case));
+        if let (false, false, Some((_, rows))) = (changed, has_seeds, rows) {
+            // Not noted, so that it goes by what the case notes.
+            let unnoted = format!("SET dagz.resets = 'on'; {rows}; RESET dagz.resets");
+            client.batch_execute(&unnoted).await.unwrap();
+            assert!(changes().await, "{statements} changes nothing");
+        } else {
+            let may_be_nothing = statements.ends_with("ROLLBACK") || !has_seeds;
+            assert!(changed || may_be_nothing, "{statements} changes nothing");
+        }
         drop(client);
         site.driver.release(&site.target).await;
         site.prepare().await;
@@ -341,48 +373,6 @@ fn settings_and_the_state_last_reset_to_are_detected() {
                     site.driver.baseline(&site.target).await.unwrap();
                     assert_eq!(dump(&client).await, start);
                 }
-            },
-        );
-    }
-}
-
-#[test]
-fn a_sequence_that_a_session_moves_after_the_release_is_detected() {
-    // With a session that is there at the release, and one that comes and goes after it.
-    for (is_blind, is_kept) in [(false, true), (false, false), (true, true), (true, false)] {
-        at_site(
-            &format!("stale_{is_blind}_{is_kept}"),
-            |config| {
-                let config = with_schema(config);
-                if is_blind {
-                    config.blind_to("stale")
-                } else {
-                    config
-                }
-            },
-            async |site: &Site| {
-                site.init().await;
-                let client = site.connect_as("app").await;
-                let version = rows(&client, "SHOW server_version_num").await;
-                if is_blind && version[0].as_str() < "150000" {
-                    // That does not count its sessions in time, so each reset compares: nothing to be blind to.
-                    return;
-                }
-                // The first reset of a process looks for itself.
-                site.driver.release(&site.target).await;
-                site.prepare().await;
-                site.release_and_look().await;
-                let late = if is_kept {
-                    None
-                } else {
-                    Some(site.connect_as("late").await)
-                };
-                let session = late.as_ref().unwrap_or(&client);
-                rows(session, "SELECT nextval('free')").await;
-                drop(late);
-                site.prepare().await;
-                let is_moved = rows(&client, "SELECT is_called FROM free").await == ["t"];
-                assert_eq!(is_moved, is_blind, "kept: {is_kept}");
             },
         );
     }

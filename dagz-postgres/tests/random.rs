@@ -6,7 +6,7 @@ use std::cell::{Cell, OnceCell};
 
 use dagz_core::DbConfig as _;
 use dagz_postgres::{Driver, Prepare};
-use dagz_testkit::random::{Search, cases, counterexample};
+use dagz_testkit::random::{Counterexample, Search, assert_needed, cases, counterexample};
 use proptest::{collection::vec, prelude::*};
 use support::{Site, at_site, dump, rows, run};
 use tokio_postgres::Client;
@@ -112,12 +112,14 @@ fn workload() -> impl Strategy<Value = Vec<(Vec<String>, bool)>> {
 }
 
 /// Which driver resets: one that keeps its connection, or a new one each time, as under nextest. `Ahead` is the former
-/// where it could look behind each test, and where the test's session stays and does nothing more.
+/// where it could look behind each test, and where the test's session stays and does nothing more, `Unlogged` where it
+/// has no log of what was written.
 #[derive(Clone, Copy, PartialEq)]
 enum Process {
     Same,
     New,
     Ahead,
+    Unlogged,
 }
 
 /// Tells a workload after which the state is another one.
@@ -126,7 +128,7 @@ fn at_random(
     prepare: Prepare,
     process: Process,
     blind: Option<&'static str>,
-) -> Option<String> {
+) -> Option<Counterexample> {
     let configured = OnceCell::new();
     let failed = Cell::new(None);
     at_site(
@@ -134,6 +136,7 @@ fn at_random(
         |config| {
             let config = config
                 .prepare(prepare)
+                .write_log(process != Process::Unlogged)
                 .migrate_with("1", |config| async move {
                     support::connect(&config).await.batch_execute(SCHEMA).await
                 });
@@ -230,6 +233,13 @@ fn what_is_found_ahead_is_as_exact() {
 }
 
 #[test]
+fn what_is_found_without_a_log_is_as_exact() {
+    let process = Process::Unlogged;
+    is_exact("random_unlogged", 100, Prepare::Baseline, process);
+    is_exact("random_unlogged_empty", 40, Prepare::Truncate, process);
+}
+
+#[test]
 fn first_prepares_of_processes_are_as_exact() {
     is_exact("random_new", 100, Prepare::Baseline, Process::New);
 }
@@ -248,7 +258,7 @@ fn seeds_are_to_be_told_from_other_rows_ahead() {
     }
     let blind = Some("ahead seeds");
     let (prepare, process) = (Prepare::Baseline, Process::Ahead);
-    let expected = ("random_ahead_seeds", Search::Expected);
-    let failed = at_random(expected, prepare, process, blind);
-    assert!(failed.is_some(), "nobody needs it");
+    assert_needed("random_ahead_seeds", "ahead seeds", |test| {
+        at_random((test, Search::Expected), prepare, process, blind)
+    });
 }

@@ -23,6 +23,7 @@ CREATE TRIGGER refuse BEFORE DELETE ON stubborn FOR EACH ROW EXECUTE FUNCTION re
 CREATE TABLE secret (owner text);
 ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
 CREATE MATERIALIZED VIEW totals AS SELECT count(*) FROM customer;
+SELECT lo_from_bytea(4242, '\\x00ff');
 ";
 
 const ROLE: &str = "dagz_test_restricted";
@@ -94,6 +95,7 @@ fn truncate_works_in_place() {
                 ("CREATE TABLE other (id integer)", true),
                 ("ALTER TABLE hen DROP COLUMN egg", true),
                 ("DROP TABLE audit", true),
+                ("SELECT lo_put(4242, 0, 'x')", true),
                 (
                     "INSERT INTO country VALUES ('fr'); INSERT INTO customer (country) VALUES ('fr'); REFRESH MATERIALIZED VIEW totals",
                     true,
@@ -103,6 +105,31 @@ fn truncate_works_in_place() {
             }
         },
     );
+}
+
+#[test]
+fn an_owner_from_whom_its_own_rows_are_hidden_gets_no_template() {
+    support::run(make_role());
+    let mut base = config(&base("restricted_forced"));
+    base.user(ROLE).password("restricted");
+    let forced = "CREATE TABLE secret (owner text); ALTER TABLE secret ENABLE ROW LEVEL SECURITY; \
+        ALTER TABLE secret FORCE ROW LEVEL SECURITY";
+    let configured = |_: Config| {
+        Config::from_config(base).migrate_with("1", move |config| async move {
+            connect(&config).await.batch_execute(forced).await
+        })
+    };
+    at_site("restricted_forced", configured, async |site: &Site| {
+        let error = site.driver.worker_init(&site.target).await.unwrap_err();
+        let report = error.report().to_string();
+        for part in [
+            "cannot record the start state",
+            "row-level security",
+            "secret",
+        ] {
+            assert!(report.contains(part), "`{part}` is not in: {report}");
+        }
+    });
 }
 
 #[test]

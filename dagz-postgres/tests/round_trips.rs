@@ -1,5 +1,5 @@
 //! What a relay between dagz and the server sees: how many round trips lie between a test's start and a
-//! clean, connected client; and what a server that is slow to read does to the next test.
+//! clean, connected client; and what a server that is slow to read, or ends a connection, does to the next test.
 //!
 //! Counted are the times that bytes come from the server after bytes went there, over all connections,
 //! whatever the machine is doing meanwhile. So what is sent without waiting for its answer counts, too.
@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use dagz_core::{FromScope as _, Scope, ScopeGuard};
+use dagz_core::{FromScope as _, Scope, ScopeGuard, Worker};
 use dagz_postgres::{Client, Config, configure};
 use dagz_testkit::site;
 use support::{base, config, rows, run};
@@ -31,6 +31,8 @@ struct Relay {
     round_trips: AtomicUsize,
     /// Whether what kept clients send is held back, as by a server that does not come to read it.
     holds: AtomicBool,
+    /// Whether the connection that resets is ended, once, by what it sends next.
+    cuts: AtomicBool,
 }
 
 impl Relay {
@@ -49,16 +51,19 @@ impl Relay {
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 let asked = Arc::clone(&is_asked);
                 let relay = Arc::clone(&self);
-                let mut is_kept = None;
+                let mut name = None;
                 thread::spawn(move || {
                     pass(from, to, |bytes| {
                         // The first message has the name of the session.
-                        let is_kept = *is_kept
-                            .get_or_insert_with(|| bytes.windows(5).any(|word| word == b" kept"));
+                        let (is_kept, resets) = *name.get_or_insert_with(|| {
+                            let has = |word: &[u8]| bytes.windows(word.len()).any(|at| at == word);
+                            (has(b" kept"), has(b" prepare"))
+                        });
                         while is_kept && relay.holds.load(Ordering::SeqCst) {
                             thread::sleep(Duration::from_millis(1));
                         }
                         asked.store(true, Ordering::SeqCst);
+                        !(resets && relay.cuts.swap(false, Ordering::SeqCst))
                     });
                 });
                 let relay = Arc::clone(&self);
@@ -67,6 +72,7 @@ impl Relay {
                         if is_asked.swap(false, Ordering::SeqCst) {
                             relay.round_trips.fetch_add(1, Ordering::SeqCst);
                         }
+                        true
                     });
                 });
             }
@@ -86,10 +92,14 @@ impl Relay {
     }
 }
 
-fn pass(mut from: TcpStream, mut to: TcpStream, mut seen: impl FnMut(&[u8])) {
+/// Passes on what comes until one side ends, or `goes_on` says that both are to.
+fn pass(mut from: TcpStream, mut to: TcpStream, mut goes_on: impl FnMut(&[u8]) -> bool) {
     let mut buffer = [0; 16 << 10];
     while let Ok(length @ 1..) = from.read(&mut buffer) {
-        seen(&buffer[..length]);
+        if !goes_on(&buffer[..length]) {
+            drop(from.shutdown(Shutdown::Both));
+            break;
+        }
         if to.write_all(&buffer[..length]).is_err() {
             break;
         }
@@ -175,12 +185,9 @@ fn a_warm_client_is_there_after_few_round_trips() {
     );
 }
 
-#[test]
-fn what_the_server_reads_late_is_not_done_in_the_next_test() {
-    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
-    let relay = relay();
+/// A test that ends while the server has yet to read what its kept client sent; on which worker.
+fn late(relay: &Relay) -> Worker {
     let guard = Scope::builder("round_trips::late").enter().unwrap();
-    let worker = guard.scope().worker();
     run(async {
         let client = Client::from_scope(guard.scope()).await.unwrap();
         // A first answer, so that the session is there.
@@ -191,9 +198,13 @@ fn what_the_server_reads_late_is_not_done_in_the_next_test() {
             .await
             .expect_err("it is held back");
     });
-    drop(guard);
+    guard.scope().worker()
+}
+
+/// How many rows the next test on `worker` finds, once the server has read what there was.
+fn rows_found_next(relay: &Relay, worker: Worker) -> Vec<String> {
     let guard = site::enter_on(worker, "round_trips::next");
-    let count = run(async {
+    run(async {
         let config = tokio_postgres::Config::from_scope(guard.scope())
             .await
             .unwrap();
@@ -204,6 +215,25 @@ fn what_the_server_reads_late_is_not_done_in_the_next_test() {
             "SELECT count(*) FROM item",
         )
         .await
-    });
-    assert_eq!(count, ["0"]);
+    })
+}
+
+#[test]
+fn what_the_server_reads_late_is_not_done_in_the_next_test() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = relay();
+    let worker = late(relay);
+    assert_eq!(rows_found_next(relay, worker), ["0"]);
+}
+
+#[test]
+fn a_connection_that_ends_before_late_sessions_are_ended_is_replaced() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = relay();
+    let worker = late(relay);
+    relay.settled();
+    relay.cuts.store(true, Ordering::SeqCst);
+    assert_eq!(rows_found_next(relay, worker), ["0"]);
+    let was_cut = !relay.cuts.load(Ordering::SeqCst);
+    assert!(was_cut, "nothing was sent on the kept connection");
 }

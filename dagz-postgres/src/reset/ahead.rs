@@ -75,7 +75,7 @@ impl Keeper {
         let Some(quick) = &mut self.quick else {
             return false;
         };
-        match quick.look_ahead(client, database).await {
+        match quick.look_ahead(client, database, &self.shelved).await {
             Ok((found, is_settled)) => {
                 quick.found = found;
                 !is_settled
@@ -97,6 +97,9 @@ impl Keeper {
         let Some(undo) = found.undo.take() else {
             return Ok(false);
         };
+        if !are_harmless(&found.seen.pids, &quick.spared, &self.shelved) {
+            return Ok(false);
+        }
         let Seen {
             pids,
             since,
@@ -126,11 +129,17 @@ fn failed(target: &Target, error: tokio_postgres::Error) -> Failure {
     super::failure(error, |error| super::repair::failed(target.name(), error))
 }
 
+fn are_harmless(pids: &[i32], spared: &[i32], shelved: &[i32]) -> bool {
+    let mut pids = pids.iter();
+    pids.all(|pid| spared.contains(pid) || shelved.contains(pid))
+}
+
 impl Quick {
     async fn look_ahead(
         &mut self,
         client: &Client,
         database: u32,
+        shelved: &[i32],
     ) -> Result<(Option<Found>, bool), tokio_postgres::Error> {
         let mut ahead = match self.ahead.take() {
             Some(ahead) => ahead,
@@ -149,7 +158,7 @@ impl Quick {
         let since: Vec<Option<SystemTime>> = present.try_get(2)?;
         let since: Option<Vec<SystemTime>> = since.into_iter().collect();
         let sessions = present.try_get(3)?;
-        let is_settled = !is_open && pids.iter().all(|pid| self.spared.contains(pid));
+        let is_settled = !is_open && are_harmless(&pids, &self.spared, shelved);
         let moved = self.moved_in(&moved)?;
         let mut found = None;
         if let Some(since) = since.filter(|_| !is_open) {

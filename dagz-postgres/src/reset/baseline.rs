@@ -19,7 +19,8 @@ use crate::{Config, error, sql};
 const SCHEMA_COMMENT: &str = "start state of this database, kept by dagz";
 
 /// Not called `dagz`, as a role may be: a schema of a role's own name comes first in its search path,
-/// and would catch what the role's tests create.
+/// and would catch what the role's tests create. What is changed here has a replica identity: without one, nothing in a
+/// publication `FOR ALL TABLES` may be.
 const SCHEMA: &str = "
 CREATE SCHEMA dagz_baseline;
 CREATE TABLE dagz_baseline.tables (oid oid, schema text, name text, is_view boolean, rows bigint);
@@ -33,6 +34,7 @@ CREATE TABLE dagz_baseline.state (
     event_triggers text NOT NULL,
     settings text NOT NULL,
     large_objects bigint NOT NULL,
+    object_contents text NOT NULL,
     catalogs text NOT NULL,
     has_always_triggers boolean NOT NULL,
     has_triggers boolean NOT NULL,
@@ -40,6 +42,9 @@ CREATE TABLE dagz_baseline.state (
     reset_to text NOT NULL,
     event_trigger_count bigint NOT NULL
 ) WITH (fillfactor = 10);
+ALTER TABLE dagz_baseline.tables REPLICA IDENTITY FULL;
+ALTER TABLE dagz_baseline.sequences REPLICA IDENTITY FULL;
+ALTER TABLE dagz_baseline.state REPLICA IDENTITY FULL;
 ";
 
 /// Notes changes of the schema, transactionally: one that is rolled back leaves no note, and
@@ -71,6 +76,10 @@ pub(super) const EVENT_TRIGGER_STATE: &str = "(SELECT coalesce(string_agg(evtnam
 /// Settings attached to the database, as by `ALTER DATABASE … SET`.
 pub(super) const SETTINGS_STATE: &str = "(SELECT coalesce(string_agg(setrole::text || ' ' || setconfig::text, ',' ORDER BY setrole), '') \
       FROM pg_db_role_setting WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()))";
+
+/// What is in the large objects, as far as the role may read it; which there are, and whose, their own catalog tells.
+pub(super) const OBJECT_CONTENTS: &str = "(SELECT coalesce(encode(sha256(string_agg(sha256(lo_get(o.oid)), ''::bytea ORDER BY o.oid)), 'hex'), '') \
+      FROM pg_largeobject_metadata o WHERE pg_has_role(o.lomowner, 'USAGE'))";
 
 /// What a database's present content is recorded for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -173,7 +182,7 @@ async fn capture_in_transaction(
     client
         .batch_execute(&format!(
             "INSERT INTO dagz_baseline.state SELECT pg_current_xact_id(), {is_watched}, {EVENT_TRIGGER_STATE}, \
-             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {COUNTS}, \
+             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {OBJECT_CONTENTS}, {COUNTS}, \
              {has_always_triggers}, {has_triggers}, {is_logged}, 'baseline', (SELECT count(*) FROM pg_event_trigger);
              COMMIT"
         ))

@@ -11,7 +11,7 @@
 //! It deletes nothing before it compared the database's stamp with the expected one.
 
 use super::{
-    baseline::{EVENT_TRIGGER_STATE, SETTINGS_STATE},
+    baseline::{EVENT_TRIGGER_STATE, OBJECT_CONTENTS, SETTINGS_STATE},
     lock,
     log::WriteLog,
     sessions,
@@ -39,11 +39,25 @@ pub(super) const LARGE_LOG: i64 = 64 << 10;
 /// How many tables are dealt with by one statement; a statement has 1,664 columns at most.
 const AT_ONCE: usize = 500;
 
-/// The statement that creates it; `has_unnoted` where writes to some tables are not in the log.
+/// What the statement that creates it depends on.
+pub(super) struct Traits {
+    /// Whether writes to some tables are not in the log.
+    pub(super) has_unnoted: bool,
+    /// Whether there are large objects at the start.
+    pub(super) has_objects: bool,
+    pub(super) reads_sequences: bool,
+}
+
+/// The statement that creates it.
 ///
 /// Where it cannot be told that no sequence moved, all are set back that may have: no function of
 /// Postgres before 18 tells of a `setval(…, false)`, and setting one costs less than a query that reads it.
-pub(super) fn text(log: &WriteLog, has_unnoted: bool, reads_sequences: bool) -> String {
+pub(super) fn text(log: &WriteLog, traits: &Traits) -> String {
+    let Traits {
+        has_unnoted,
+        has_objects,
+        reads_sequences,
+    } = *traits;
     let (class, object) = lock::KEY;
     let leftover = log
         .unless_blind("sessions", &sessions::is_leftover("a", "tag"), "false")
@@ -69,12 +83,15 @@ pub(super) fn text(log: &WriteLog, has_unnoted: bool, reads_sequences: bool) -> 
         "false",
     )
     .to_owned();
-    let objects = log.unless_blind(
-        "objects",
-        "CASE WHEN s.large_objects = 0 THEN EXISTS (SELECT FROM pg_largeobject_metadata) \
-         ELSE (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(o.xmin) < s.age), false) FROM pg_largeobject_metadata o) END",
-        "false",
-    );
+    let objects = if has_objects {
+        format!(
+            "(SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(o.xmin) < s.age), false) FROM pg_largeobject_metadata o) \
+             OR s.object_contents <> {OBJECT_CONTENTS}"
+        )
+    } else {
+        "EXISTS (SELECT FROM pg_largeobject_metadata)".to_owned()
+    };
+    let objects = log.unless_blind("objects", &objects, "false");
     let goal = log.unless_blind("goal", "s.reset_to <> goal", "false");
     let unnoted = if has_unnoted {
         "unnoted := dagz_baseline.unnoted(is_baseline);"
@@ -141,7 +158,7 @@ BEGIN
 
     IF NOT is_left AND (is_open OR NOT pids <@ spared) THEN
         SELECT coalesce(bool_or({leftover}), false),
-               array_agg(a.pid) FILTER (WHERE NOT starts_with(a.application_name || ' ', tag || ' '))
+               array_agg(a.pid) FILTER (WHERE NOT starts_with(a.application_name || ' ', tag || ' ') AND a.application_name NOT LIKE 'dagz % kept')
         INTO is_left, sessions FROM pg_stat_get_activity(NULL) a WHERE a.datid = this;
     END IF;
     IF has_drifted IS NULL THEN

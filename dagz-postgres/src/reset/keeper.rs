@@ -34,6 +34,8 @@ pub(crate) struct Keeper {
     is_new: bool,
     pub(super) is_locked: bool,
     pub(super) quick: Option<Quick>,
+    /// Sessions of kept clients that nobody had when this reset, or this look behind a test, began.
+    pub(super) shelved: Vec<i32>,
     /// Whether the server's count of sessions is up to date.
     pub(super) knows_sessions: bool,
     /// Whether it was told that each reset looks into every table.
@@ -103,6 +105,7 @@ impl Keeper {
                         is_new: true,
                         is_locked,
                         quick: None,
+                        shelved: Vec::new(),
                         knows_sessions: server.major() >= 15,
                         has_told: false,
                     }))),

@@ -83,6 +83,7 @@ CREATE TABLE dagz_baseline.covers (relation oid, tbl oid, is_seeded boolean);
 CREATE INDEX ON dagz_baseline.covers (relation);
 CREATE INDEX ON dagz_baseline.sequences (owner);
 CREATE INDEX ON dagz_baseline.sequences (oid);
+ALTER TABLE dagz_baseline.writes REPLICA IDENTITY FULL;
 ";
 
 /// Runs in the session of the test, with its settings and search path, hence every name qualified; and with its
@@ -106,9 +107,15 @@ GRANT INSERT ON dagz_baseline.writes TO PUBLIC;
 /// What a session that resets says of itself: what it writes needs no note.
 pub(super) const IS_RESET: &str = "SET dagz.resets = 'on'";
 
-/// Every relation that a statement can write to, with whether a crash empties it.
+/// Every relation that a statement can write to, with whether a crash empties it, and what statements on which, or
+/// whether statements on it, write to others, too.
 const RELATIONS: &str = "
-SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u', t.rows
+SELECT c.oid, n.nspname::text, c.relname::text, c.relkind = 'p', c.relpersistence = 'u', t.rows,
+       ARRAY(WITH RECURSIVE above (oid) AS (
+                 SELECT inhparent FROM pg_inherits WHERE inhrelid = c.oid
+                 UNION SELECT i.inhparent FROM above JOIN pg_inherits i ON i.inhrelid = above.oid)
+             SELECT oid FROM above),
+       EXISTS (SELECT FROM pg_inherits WHERE inhparent = c.oid)
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN dagz_baseline.tables t ON t.oid = c.oid
 WHERE c.relkind = 'p' AND c.relpersistence <> 't'
@@ -151,23 +158,33 @@ pub(super) async fn install(client: &Client, config: &Config) -> Result<(), toki
     batch.push(';');
     let enable = log.unless_blind("replica", "ENABLE ALWAYS", "ENABLE");
     let mut unnoted = Vec::new();
-    for row in client.query(RELATIONS, &[]).await? {
+    let relations = client.query(RELATIONS, &[]).await?;
+    let left_out: Vec<u32> = relations
+        .iter()
+        .filter(|row| log.leaves_out(row.get(1), row.get(2)))
+        .map(|row| row.get(0))
+        .collect();
+    for row in &relations {
         let (oid, schema, name): (u32, String, String) = (row.get(0), row.get(1), row.get(2));
-        let (is_parent, is_unlogged, rows): (bool, bool, Option<i64>) =
+        let (is_partitioned, is_unlogged, rows): (bool, bool, Option<i64>) =
             (row.get(3), row.get(4), row.get(5));
+        let (above, is_parent): (Vec<u32>, bool) = (row.get(6), row.get(7));
         let table = sql::qualified(&schema, &name);
-        if !is_parent {
+        if !is_partitioned {
             batch.push_str(&emptying(oid, &table));
             if rows.is_some() {
                 batch.push_str(&restoring(client, oid, &table).await?);
             }
         }
-        // A crash empties an unlogged table, seed rows and all, and no trigger tells.
-        let is_left_out = log.leaves_out(&schema, &name) || is_unlogged && rows.is_some();
-        if is_left_out && !is_parent {
+        // With a parent go all its descendants: a statement on it writes to them, and fires none of their triggers.
+        let is_left_out =
+            left_out.contains(&oid) || above.iter().any(|parent| left_out.contains(parent));
+        // A crash empties an unlogged table, seed rows and all, and no trigger tells. It needs one for its descendants.
+        let is_looked_into = is_left_out || is_unlogged && rows.is_some();
+        if is_looked_into && !is_partitioned {
             unnoted.push(differs(oid, &table, rows));
         }
-        if !is_left_out {
+        if !is_looked_into || is_parent && !is_left_out {
             batch.push_str(&format!(
                 "CREATE TRIGGER dagz_write BEFORE INSERT OR UPDATE OR DELETE OR TRUNCATE ON {table} \
                  FOR EACH STATEMENT EXECUTE FUNCTION dagz_baseline.note_write(); \
@@ -182,14 +199,18 @@ pub(super) async fn install(client: &Client, config: &Config) -> Result<(), toki
         "CREATE FUNCTION dagz_baseline.unnoted(is_baseline boolean) RETURNS oid[] LANGUAGE plpgsql AS $$ \
          BEGIN RETURN pg_catalog.array_remove(ARRAY[{unnoted}]::oid[], NULL); END $$;"
     ));
-    let reads_sequences = client
+    let row = client
         .query_one(
-            "SELECT current_setting('server_version_num')::int >= 180000",
+            "SELECT EXISTS (SELECT FROM pg_largeobject_metadata), current_setting('server_version_num')::int >= 180000",
             &[],
         )
-        .await?
-        .get(0);
-    batch.push_str(&function::text(log, !unnoted.is_empty(), reads_sequences));
+        .await?;
+    let traits = function::Traits {
+        has_unnoted: !unnoted.is_empty(),
+        has_objects: row.get(0),
+        reads_sequences: row.get(1),
+    };
+    batch.push_str(&function::text(log, &traits));
     client
         .batch_execute("SET LOCAL check_function_bodies = off")
         .await?;

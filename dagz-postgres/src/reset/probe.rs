@@ -9,7 +9,7 @@ use futures_util::future::join;
 use tokio_postgres::{Client, Row, Statement, types::Type};
 
 use super::{
-    baseline::{EVENT_TRIGGER_STATE, SETTINGS_STATE},
+    baseline::{EVENT_TRIGGER_STATE, OBJECT_CONTENTS, SETTINGS_STATE},
     catalog::{COUNTS, Catalog, NEWER, Sequence, Table},
     log, sessions,
 };
@@ -274,15 +274,22 @@ pub(super) fn sequences(
 /// Whether sessions or prepared transactions of earlier tests are still there.
 fn leftovers(catalog: &Catalog) -> String {
     let database = catalog.database;
-    let leftover = sessions::is_leftover("a", "$1");
+    let present = format!("pg_stat_get_activity(NULL) a WHERE a.datid = {database}");
+    let left = if catalog.is_superuser {
+        format!("{present} AND {}", sessions::is_leftover("a", "$1"))
+    } else {
+        let (any, is_left) = (
+            sessions::any(&present),
+            sessions::is_leftover_of_any("a", "$1"),
+        );
+        format!("{any} a WHERE {is_left}")
+    };
     let prepared = if catalog.has_prepared {
         format!(" OR EXISTS (SELECT FROM pg_prepared_xact() p WHERE p.dbid = {database})")
     } else {
         String::new()
     };
-    format!(
-        "SELECT EXISTS (SELECT FROM pg_stat_get_activity(NULL) a WHERE a.datid = {database} AND {leftover}){prepared}"
-    )
+    format!("SELECT EXISTS (SELECT FROM {left}){prepared}")
 }
 
 fn statement(
@@ -304,6 +311,10 @@ fn statement(
               WHEN s.event_triggers <> {EVENT_TRIGGER_STATE} THEN 'the event triggers differ' \
               WHEN s.settings <> {SETTINGS_STATE} THEN 'ALTER DATABASE … SET' END"
     );
+    let contents = match catalog.large_objects {
+        0 => String::new(),
+        _ => format!(" OR s.object_contents <> {OBJECT_CONTENTS}"),
+    };
     let tables: Vec<_> = probed
         .iter()
         .map(|index| table_expression(&tables[*index]))
@@ -312,7 +323,7 @@ fn statement(
     format!(
         "SELECT (SELECT description FROM pg_shdescription WHERE objoid = {database} AND classoid = 1262), \
                 {drift}, \
-                (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata), \
+                (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata){contents}, \
                 ARRAY[{}]::bigint[], {sequences} \
          FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s",
         tables.join(", ")

@@ -33,7 +33,7 @@ pub(super) struct Quick {
     /// To be run before the first call.
     settings: Option<String>,
     pub(super) ahead: Option<Ahead>,
-    /// Sessions that were found harmless.
+    /// Sessions that were found harmless. Of kept clients are none: they may be taken for a test at any time.
     pub(super) spared: Vec<i32>,
     pub(super) found: Option<Found>,
     pub(super) has_prepared: bool,
@@ -149,8 +149,9 @@ impl Keeper {
             if outcome != "gone" {
                 self.check_stamp(target, answer.stamp.as_ref())?;
             }
-            if let Some(sessions) = answer.sessions {
-                quick.spared = sessions;
+            match answer.sessions {
+                Some(sessions) if outcome != "leftovers" => quick.spared = sessions,
+                _ => {}
             }
             match outcome {
                 "clean" | "repaired" => return Ok(Outcome::Clean),
@@ -245,6 +246,7 @@ impl Keeper {
             Ok::<_, tokio_postgres::Error>(())
         };
         let tag = target.tag();
+        let spared = [quick.spared.as_slice(), &self.shelved].concat();
         let call = async {
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 13] = [
                 &catalog.database,
@@ -258,7 +260,7 @@ impl Keeper {
                 &pids,
                 &since,
                 &sessions,
-                &quick.spared,
+                &spared,
                 &is_forced,
             ];
             match &quick.ahead {

@@ -13,6 +13,7 @@ use super::{
     catalog::{COLUMNS, Catalog},
     function,
     probe::{Findings, Probe, ProbedSequence, ProbedTable, TableStart},
+    sessions,
 };
 use crate::error;
 
@@ -91,8 +92,12 @@ pub(super) async fn plan(
             batch,
             "UPDATE dagz_baseline.state SET mark = pg_current_xact_id() \
              WHERE NOT EXISTS (SELECT FROM pg_stat_get_backend_idset() b WHERE pg_stat_get_backend_dbid(b) = {} \
-                               AND pg_stat_get_backend_pid(b) <> pg_backend_pid() AND pg_stat_get_backend_xact_start(b) IS NOT NULL);",
-            catalog.database
+                               AND pg_stat_get_backend_pid(b) <> pg_backend_pid() \
+                               AND CASE WHEN pg_stat_get_backend_activity_start(b) IS NULL THEN {} \
+                                        ELSE pg_stat_get_backend_xact_start(b) IS NOT NULL END);",
+            catalog.database,
+            // Of sessions of other roles that may be all there is to see.
+            sessions::has_transaction("pg_stat_get_backend_pid(b)")
         );
     }
     Ok(Plan::Batch(batch))

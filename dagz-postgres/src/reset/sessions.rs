@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 
 use dagz_core::{
     Error, ErrorKind, Result, Target,
+    driver::Failure,
     event::{self, Event},
 };
-use tokio_postgres::Client;
+use tokio_postgres::{Client, error::SqlState};
 
+use super::failure;
 use crate::{driver, error, sql};
 
 /// How long a session that was told to end may take.
@@ -21,35 +23,76 @@ const ENDING: Duration = Duration::from_secs(5);
 /// open, or it carries another test's tag. Sessions of dagz's own do not count, nor idle ones
 /// that no test is known to have opened, such as a developer's `psql`. An idle one has a transaction for a moment when it
 /// catches up with what others did to catalogs, and the server says that it is as old as its last statement.
+///
+/// Only a superuser may be sure to see all that this asks about; for others, there is [`is_leftover_of_any`].
 pub(super) fn is_leftover(a: &str, tag: &str) -> String {
     format!(
-        "{a}.pid <> pg_backend_pid() AND {a}.backend_type = 'client backend' \
-         AND NOT starts_with({a}.application_name || ' ', {tag} || ' ') \
-         AND ({a}.xact_start IS NOT NULL AND {a}.state <> 'idle' OR {a}.application_name ~ '^jw[0-9]+[.]t[0-9]+( |$)')"
+        "{} AND {a}.backend_type = 'client backend' \
+         AND ({a}.xact_start IS NOT NULL AND {a}.state <> 'idle' OR {})",
+        is_of_others(a, tag),
+        is_tagged(a)
     )
+}
+
+/// The same of sessions as [`any`] lists them.
+pub(super) fn is_leftover_of_any(a: &str, tag: &str) -> String {
+    format!(
+        "CASE WHEN {a}.hidden_open IS NULL THEN {} ELSE {} AND ({a}.hidden_open OR {}) END",
+        is_leftover(a, tag),
+        is_of_others(a, tag),
+        is_tagged(a)
+    )
+}
+
+/// The sessions of `source`, with one more column. Whoever is neither a member of a session's role nor of
+/// `pg_read_all_stats` is not shown what it does. `hidden_open` says of such a session whether it has a transaction open,
+/// which its locks tell everybody, and is NULL of others. What the server does by itself has no role.
+pub(super) fn any(source: &str) -> String {
+    format!(
+        "(SELECT a.*, CASE WHEN a.backend_type IS NULL AND a.usesysid IS NOT NULL THEN {} END AS hidden_open \
+          FROM {source} OFFSET 0)",
+        has_transaction("a.pid")
+    )
+}
+
+/// Whether the session `pid` has a transaction open, by its locks: that is dear, and true for an idle one, too, which
+/// catches up.
+pub(super) fn has_transaction(pid: &str) -> String {
+    format!(
+        "EXISTS (SELECT FROM pg_locks l WHERE l.pid = {pid} AND l.locktype = 'virtualxid' AND l.granted)"
+    )
+}
+
+fn is_of_others(a: &str, tag: &str) -> String {
+    format!(
+        "{a}.pid <> pg_backend_pid() AND NOT starts_with({a}.application_name || ' ', {tag} || ' ')"
+    )
+}
+
+fn is_tagged(a: &str) -> String {
+    format!("{a}.application_name ~ '^jw[0-9]+[.]t[0-9]+( |$)'")
 }
 
 struct Session {
     pid: i32,
     name: String,
-    /// Since when its transaction is open, if one is.
-    since: Option<String>,
-    query: String,
+    is_open: bool,
+    /// What is known beside that, unless it is hidden.
+    doing: Option<String>,
+    /// How dagz's user would get the right to end it.
+    remedy: String,
 }
 
 impl Session {
     /// For people: who it is, and what it was doing.
     fn describe(&self) -> String {
-        let Self {
-            pid,
-            name,
-            since,
-            query,
-        } = self;
-        let since = since.as_deref().unwrap_or("some time");
-        format!(
-            "session {pid} of `{name}` has a transaction open since {since}, last doing `{query}`"
-        )
+        let Self { pid, name, .. } = self;
+        let state = match self.is_open {
+            true => "has a transaction open",
+            false => "is left of an ended test",
+        };
+        let doing = self.doing.as_deref().unwrap_or_default();
+        format!("session {pid} of `{name}` {state}{doing}")
     }
 }
 
@@ -66,11 +109,18 @@ pub(super) async fn end(client: &Client, target: &Target, patience: Duration) ->
         }
         let patience_is_over = started.elapsed() >= patience;
         for session in &sessions {
-            if told.contains(&session.pid) || session.since.is_some() && !patience_is_over {
+            if told.contains(&session.pid) || session.is_open && !patience_is_over {
                 continue;
             }
-            told.push(session.pid);
-            terminate(client, target, session).await?;
+            match terminate(client, session).await {
+                Ok(()) => {
+                    told.push(session.pid);
+                    tell(target, session);
+                }
+                // It may be closing just now.
+                Err(error) if is_forbidden(&error) && !patience_is_over => {}
+                Err(error) => return Err(not_ended(target, session, error)),
+            }
         }
         if started.elapsed() > patience + ENDING {
             let session = &sessions[0];
@@ -99,7 +149,14 @@ pub(super) async fn end(client: &Client, target: &Target, patience: Duration) ->
 }
 
 /// Ends the sessions `pids`, kept ones that did not become clean, as far as they are still there.
-pub(super) async fn end_unclean(client: &Client, target: &Target, pids: &[i32]) -> Result<()> {
+pub(super) async fn end_unclean(
+    client: &Client,
+    target: &Target,
+    pids: &[i32],
+) -> Result<(), Failure> {
+    if pids.is_empty() {
+        return Ok(());
+    }
     let started = Instant::now();
     loop {
         // In this database only: a number may have passed to a session that is nobody's business.
@@ -112,26 +169,21 @@ pub(super) async fn end_unclean(client: &Client, target: &Target, pids: &[i32]) 
             .await
             .and_then(|row| row.try_get(0))
             .map_err(|error| {
-                error::statement(
-                    ErrorKind::Prepare,
-                    format!(
-                        "cannot end unclean sessions in database `{}`",
-                        target.name()
-                    ),
-                    error,
-                )
+                failure(error, |error| {
+                    let name = target.name();
+                    let message = format!("cannot end unclean sessions in database `{name}`");
+                    error::statement(ErrorKind::Prepare, message, error)
+                })
             })?;
         if left == 0 {
             return Ok(());
         }
         if started.elapsed() > ENDING {
-            return Err(Error::new(
-                ErrorKind::InUse,
-                format!(
-                    "sessions {pids:?} of an earlier test in database `{}` do not end though they were told to",
-                    target.name()
-                ),
-            ));
+            let message = format!(
+                "sessions {pids:?} of an earlier test in database `{}` do not end though they were told to",
+                target.name()
+            );
+            return Err(Failure::Final(Error::new(ErrorKind::InUse, message)));
         }
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -140,9 +192,15 @@ pub(super) async fn end_unclean(client: &Client, target: &Target, pids: &[i32]) 
 async fn list(client: &Client, target: &Target) -> Result<Vec<Session>> {
     let statement = format!(
         "SELECT a.pid, coalesce(nullif(a.application_name, ''), 'a session without a name'), \
-                to_char(a.xact_start, 'HH24:MI:SS.MS'), coalesce(left(a.query, 200), '') \
-         FROM pg_stat_activity a WHERE a.datname = current_database() AND {}",
-        is_leftover("a", "$1")
+                coalesce(a.hidden_open, a.xact_start IS NOT NULL), \
+                CASE WHEN a.hidden_open IS NULL \
+                     THEN concat(' since ' || to_char(a.xact_start, 'HH24:MI:SS.MS'), ', last doing `', left(a.query, 200), '`') END, \
+                CASE WHEN (SELECT r.rolsuper FROM pg_roles r WHERE r.oid = a.usesysid) \
+                     THEN 'only a superuser may; close it, or have dagz connect as one' \
+                     ELSE format('`GRANT pg_signal_backend, pg_read_all_stats TO %1$I`, or `GRANT %2$I TO %1$I`', current_user, coalesce(a.usename, 'its role')) END \
+         FROM {} a WHERE {}",
+        any("pg_stat_activity a WHERE a.datname = current_database()"),
+        is_leftover_of_any("a", "$1")
     );
     let rows = client
         .query(&statement, &[&target.tag()])
@@ -159,14 +217,38 @@ async fn list(client: &Client, target: &Target) -> Result<Vec<Session>> {
         .map(|row| Session {
             pid: row.get(0),
             name: row.get(1),
-            since: row.get(2),
-            query: row.get(3),
+            is_open: row.get(2),
+            doing: row.get(3),
+            remedy: row.get(4),
         })
         .collect())
 }
 
-async fn terminate(client: &Client, target: &Target, session: &Session) -> Result<()> {
-    if session.since.is_some() {
+async fn terminate(client: &Client, session: &Session) -> Result<(), tokio_postgres::Error> {
+    client
+        .query_one("SELECT pg_terminate_backend($1)", &[&session.pid])
+        .await
+        .map(drop)
+}
+
+fn is_forbidden(error: &tokio_postgres::Error) -> bool {
+    error::has_code(error, &SqlState::INSUFFICIENT_PRIVILEGE)
+}
+
+fn not_ended(target: &Target, session: &Session, error: tokio_postgres::Error) -> Error {
+    let (session_of, database) = (session.describe(), target.name());
+    let message = if is_forbidden(&error) {
+        let remedy = &session.remedy;
+        format!("{session_of} in database `{database}`, and dagz's user may not end it: {remedy}")
+    } else {
+        format!("{session_of} in database `{database}`, and cannot be ended")
+    };
+    error::statement(ErrorKind::Prepare, message, error)
+}
+
+/// Tells that a session is ended.
+fn tell(target: &Target, session: &Session) {
+    if session.is_open {
         leaked(
             target,
             &format!(
@@ -183,21 +265,6 @@ async fn terminate(client: &Client, target: &Target, session: &Session) -> Resul
             "an idle session of an ended test is ended"
         );
     }
-    client
-        .query_one("SELECT pg_terminate_backend($1)", &[&session.pid])
-        .await
-        .map(drop)
-        .map_err(|error| {
-            error::statement(
-                ErrorKind::Prepare,
-                format!(
-                    "{} in database `{}`, and dagz's user may not end it: `GRANT pg_signal_backend` to that user",
-                    session.describe(),
-                    target.name()
-                ),
-                error,
-            )
-        })
 }
 
 fn leaked(target: &Target, what: &str) {

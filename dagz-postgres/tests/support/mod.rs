@@ -174,7 +174,7 @@ pub(crate) async fn clean(base: &str, project: &str) {
     }
 }
 
-/// Every row of every table, and the state of every sequence, in an order of their own.
+/// Every row of every table, the state of every sequence and what is in every large object, in an order of their own.
 pub(crate) async fn dump(client: &Client) -> String {
     let relations = client
         .query(
@@ -206,7 +206,7 @@ pub(crate) async fn dump(client: &Client) -> String {
             }
         }
     }
-    let large_objects = "SELECT oid FROM pg_largeobject_metadata ORDER BY oid";
+    let large_objects = "SELECT oid, lo_get(oid) FROM pg_largeobject_metadata ORDER BY oid";
     dump + &format!("large objects {:?}\n", rows(client, large_objects).await)
 }
 
