@@ -29,6 +29,9 @@ use crate::{
 const RECORD_BYTES: usize = 2_048;
 const LONGEST_TEST: usize = 256;
 
+/// How many other jobs' counts a record keeps: so many may take turns on a worker, and none gives a number twice.
+const OTHER_JOBS: usize = 4;
+
 /// Who holds a worker or a turn, for the error messages of those who wait.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Holder {
@@ -37,6 +40,9 @@ pub(crate) struct Holder {
     pub(crate) test: String,
     /// How many tests of this job the worker has run, this one included.
     pub(crate) count: u32,
+    /// The same of other jobs that had it, the latest first.
+    #[serde(default)]
+    other_jobs: Vec<(String, u32)>,
     /// Seconds since the epoch.
     pub(crate) since: u64,
 }
@@ -51,7 +57,24 @@ impl Holder {
             job: job.to_owned(),
             test: test.chars().take(LONGEST_TEST).collect(),
             count,
+            other_jobs: Vec::new(),
             since,
+        }
+    }
+
+    /// The one after `before`, whose job may be another one, for a test of `job`.
+    fn after(before: Option<Self>, job: &str, test: &str) -> Self {
+        let mut counts = Vec::new();
+        if let Some(before) = before {
+            counts.push((before.job, before.count));
+            counts.extend(before.other_jobs);
+        }
+        let own = counts.iter().position(|(other, _)| other == job);
+        let count = own.map_or(0, |own| counts.remove(own).1);
+        counts.truncate(OTHER_JOBS);
+        Self {
+            other_jobs: counts,
+            ..Self::new(job, test, count.saturating_add(1))
         }
     }
 
@@ -185,14 +208,11 @@ impl Lease {
             return Ok(None);
         }
         let record = record(directory, worker);
-        let before = Holder::read(&record)
-            .filter(|before| before.job == job)
-            .map_or(0, |before| before.count);
-        let count = before.saturating_add(1);
-        Holder::new(job, test, count).write(&record)?;
+        let holder = Holder::after(Holder::read(&record), job, test);
+        holder.write(&record)?;
         Ok(Some(Self {
             worker,
-            count,
+            count: holder.count,
             _lock: lock,
         }))
     }
@@ -261,6 +281,25 @@ mod tests {
         drop(again);
         let other_job = Lease::acquire(&settings, "j2", "d").unwrap();
         assert_eq!(other_job.count(), 1, "each job counts its own tests");
+        drop(other_job);
+        let again = Lease::acquire(&settings, "j1", "e").unwrap();
+        assert_eq!(again.count(), 3, "and goes on when others had the worker");
+    }
+
+    #[test]
+    fn as_many_jobs_as_take_turns_are_remembered() {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = settings(&dir, 1);
+        for round in 1..4 {
+            for job in 0..=OTHER_JOBS {
+                let test = "\u{1}".repeat(LONGEST_TEST);
+                let job = format!("20261128-120000-{job:08}");
+                let lease = Lease::acquire(&settings, &job, &test).unwrap();
+                assert_eq!(lease.count(), round, "{job}");
+            }
+        }
+        let record = record(&directory(&settings).unwrap(), Worker::new(0));
+        assert_eq!(fs::read(record).unwrap().len(), RECORD_BYTES);
     }
 
     #[test]

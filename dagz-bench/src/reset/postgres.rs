@@ -30,9 +30,10 @@ const AT_ONCE: &str = "dagz, at once";
 const WRITES: &str = "writes alone, dagz";
 const WRITES_WITHOUT_LOG: &str = "writes alone, dagz, without the log";
 
-/// After so long dagz has looked what a test left, with a thousand tables as well: that begins after a millisecond, and
-/// takes four. The same with few, since a connection is the slower the longer it has rested, whatever it is asked.
+/// After so long dagz has looked what a test left, where there are few tables; and for each where there are many. No longer,
+/// since a connection is the slower the longer it has rested, whatever it is asked.
 const REST: Duration = Duration::from_millis(8);
+const REST_FOR_TABLE: Duration = Duration::from_micros(24);
 
 /// The database of the ways by hand.
 fn by_hand() -> String {
@@ -164,7 +165,8 @@ impl Postgres {
     async fn release(&self, worker: &Worker) -> Result<()> {
         worker.driver.release(&worker.target).await;
         let started = Instant::now();
-        while started.elapsed() < REST {
+        let rest = REST.max(REST_FOR_TABLE * u32::try_from(self.size)?);
+        while started.elapsed() < rest {
             self.elsewhere.simple_query("SELECT 1").await?;
         }
         Ok(())
