@@ -185,6 +185,31 @@ fn a_warm_client_is_there_after_few_round_trips() {
     );
 }
 
+#[test]
+fn what_is_large_takes_one_round_trip_more() {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    let relay = relay();
+    let first = Scope::builder("round_trips::large").enter().unwrap();
+    let worker = first.scope().worker();
+    test(relay, first, "SELECT 1");
+    let spent = [
+        "SELECT 1",
+        "INSERT INTO item DEFAULT VALUES",
+        "INSERT INTO item SELECT generate_series(1, 60000); INSERT INTO t1 DEFAULT VALUES",
+        "SELECT 1",
+    ]
+    .map(|statements| {
+        let guard = site::enter_on(worker, "round_trips::large");
+        test(relay, guard, statements)
+    });
+    let [_, after_nothing, after_few, after_many] = spent;
+    assert_eq!(
+        (after_few, after_many),
+        (after_nothing, after_nothing + 1),
+        "{spent:?}"
+    );
+}
+
 /// A test that ends while the server has yet to read what its kept client sent; on which worker.
 fn late(relay: &Relay) -> Worker {
     let guard = Scope::builder("round_trips::late").enter().unwrap();

@@ -49,7 +49,7 @@ impl Answer {
 }
 
 /// The numbers of an array as Postgres writes it.
-fn numbers<T: std::str::FromStr>(text: &str) -> Vec<T> {
+pub(super) fn numbers<T: std::str::FromStr>(text: &str) -> Vec<T> {
     text.trim_matches(['{', '}'])
         .split(',')
         .filter_map(|number| number.parse().ok())

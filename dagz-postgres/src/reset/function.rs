@@ -14,6 +14,7 @@ use super::{
     baseline::{EVENT_TRIGGER_STATE, OBJECT_CONTENTS, SETTINGS_STATE},
     lock,
     log::WriteLog,
+    repair::REFERENCES,
     sessions,
 };
 
@@ -208,7 +209,8 @@ BEGIN
     IF large IS NOT NULL AND NOT is_forced THEN
         -- Each table covers itself.
         INSERT INTO dagz_baseline.writes SELECT unnest(cleared);
-        RETURN ARRAY['large', NULL, stamp, large::text, sessions::text];
+        {REFERENCES} INTO detail;
+        RETURN ARRAY['large', detail, stamp, large::text, sessions::text];
     END IF;
     FOR place IN 1..coalesce(cardinality(calls), 0) BY {AT_ONCE} LOOP
         EXECUTE 'SELECT ' || array_to_string(calls[place:place + {AT_ONCE} - 1], ', ');

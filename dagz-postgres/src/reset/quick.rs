@@ -174,9 +174,9 @@ impl Keeper {
                         .iter()
                         .filter(|table| answer.found.contains(&table.oid))
                         .collect();
+                    let references = answer.detail.unwrap_or_default();
                     let names =
-                        repair::truncations(&self.client, &quick.tables, &mut Vec::new(), &large)
-                            .await?;
+                        repair::truncations(&references, &quick.tables, &mut Vec::new(), &large);
                     truncation = Some(if names.is_empty() {
                         String::new()
                     } else {

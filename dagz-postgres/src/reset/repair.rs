@@ -10,6 +10,7 @@ use dagz_core::{ErrorKind, Result};
 use tokio_postgres::Client;
 
 use super::{
+    answer::numbers,
     catalog::{COLUMNS, Catalog},
     function,
     probe::{Findings, Probe, ProbedSequence, ProbedTable, TableStart},
@@ -59,7 +60,11 @@ pub(super) async fn plan(
     }
 
     let mut batch = format!("SET LOCAL lock_timeout = {lock_timeout};");
-    let truncated = truncations(client, &probe.tables, &mut filled, &large).await?;
+    let references = match large.is_empty() {
+        true => String::new(),
+        false => references(client).await?,
+    };
+    let truncated = truncations(&references, &probe.tables, &mut filled, &large);
     if !truncated.is_empty() {
         let _ = write!(batch, "TRUNCATE ONLY {};", truncated.join(", ONLY "));
     }
@@ -166,36 +171,37 @@ pub(super) async fn restoring(
     ))
 }
 
+/// Tells the foreign keys from one table to another: for each whom it refers to, and who does.
+pub(super) const REFERENCES: &str = "SELECT string_agg(concat_ws(',', c.confrelid, c.conrelid), ',') \
+    FROM pg_constraint c WHERE c.contype = 'f' AND c.conrelid <> c.confrelid";
+
+async fn references(client: &Client) -> Result<String> {
+    let row = client.query_one(REFERENCES, &[]).await;
+    let told = row.and_then(|row| row.try_get::<_, Option<String>>(0));
+    let told = told.map_err(|error| {
+        error::statement(ErrorKind::Prepare, "cannot read the foreign keys", error)
+    })?;
+    Ok(told.unwrap_or_default())
+}
+
 /// The tables to truncate so that the `large` ones become empty; those for which that would empty
-/// others, too, join `filled`, to be deleted from.
-pub(super) async fn truncations<'a>(
-    client: &Client,
+/// others, too, join `filled`, to be deleted from. `references` is what [`REFERENCES`] told.
+pub(super) fn truncations<'a>(
+    references: &str,
     tables: &'a [ProbedTable],
     filled: &mut Vec<&'a ProbedTable>,
     large: &[&'a ProbedTable],
-) -> Result<Vec<String>> {
-    if large.is_empty() {
-        return Ok(Vec::new());
-    }
-    let rows = client
-        .query(
-            "SELECT confrelid, conrelid FROM pg_constraint WHERE contype = 'f' AND conrelid <> confrelid",
-            &[],
-        )
-        .await
-        .map_err(|error| {
-            error::statement(ErrorKind::Prepare, "cannot read the foreign keys", error)
-        })?;
-    let references: Vec<(u32, u32)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
+) -> Vec<String> {
+    let references: Vec<u32> = numbers(references);
     let mut truncated: Vec<u32> = Vec::new();
     for table in large {
         // Everything that references it, and so on: Postgres truncates only all of them at once.
         let mut together = vec![table.oid];
         let mut next = 0;
         while next < together.len() {
-            for (referenced, referencing) in &references {
-                if *referenced == together[next] && !together.contains(referencing) {
-                    together.push(*referencing);
+            for pair in references.chunks_exact(2) {
+                if pair[0] == together[next] && !together.contains(&pair[1]) {
+                    together.push(pair[1]);
                 }
             }
             next += 1;
@@ -212,11 +218,11 @@ pub(super) async fn truncations<'a>(
         }
     }
     filled.retain(|table| !truncated.contains(&table.oid));
-    Ok(tables
+    tables
         .iter()
         .filter(|table| truncated.contains(&table.oid))
         .map(|table| table.name.clone())
-        .collect())
+        .collect()
 }
 
 /// The error for a batch that failed for no reason that is dealt with.
