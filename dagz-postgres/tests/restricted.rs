@@ -14,6 +14,7 @@ CREATE TABLE hen (id serial PRIMARY KEY, egg integer);
 CREATE TABLE egg (id serial PRIMARY KEY, hen integer NOT NULL REFERENCES hen);
 ALTER TABLE hen ADD FOREIGN KEY (egg) REFERENCES egg;
 CREATE TABLE audit (id integer);
+CREATE DOMAIN colour AS text DEFAULT 'red';
 CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS
     'BEGIN INSERT INTO audit VALUES (1); RETURN NULL; END';
 CREATE TRIGGER note AFTER DELETE ON customer FOR EACH ROW EXECUTE FUNCTION note();
@@ -95,6 +96,10 @@ fn truncate_works_in_place() {
                 ("CREATE TABLE other (id integer)", true),
                 ("ALTER TABLE hen DROP COLUMN egg", true),
                 ("DROP TABLE audit", true),
+                ("CREATE DOMAIN size AS integer", true),
+                ("ALTER DOMAIN colour SET DEFAULT 'blue'", true),
+                ("ALTER DOMAIN colour SET NOT NULL", true),
+                ("CREATE TYPE span AS RANGE (subtype = integer)", true),
                 ("SELECT lo_put(4242, 0, 'x')", true),
                 (
                     "INSERT INTO country VALUES ('fr'); INSERT INTO customer (country) VALUES ('fr'); REFRESH MATERIALIZED VIEW totals",

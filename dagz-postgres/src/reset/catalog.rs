@@ -58,7 +58,7 @@ pub(super) const TRIGGERS: &str = "
         OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type = '4' AND ev_enabled <> 'D')";
 
 /// How many rows the catalogs have that describe the schema, temporary objects aside: a dropped
-/// object leaves no newer row.
+/// object leaves no newer row. Of types, those that nothing else describes.
 pub(super) const COUNTS: &str = "(SELECT concat_ws(' ', \
     (SELECT count(*) FROM pg_class WHERE relpersistence <> 't'), \
     (SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relpersistence <> 't'), \
@@ -68,7 +68,7 @@ pub(super) const COUNTS: &str = "(SELECT concat_ws(' ', \
     (SELECT count(*) FROM pg_trigger a JOIN pg_class c ON c.oid = a.tgrelid WHERE c.relpersistence <> 't'), \
     (SELECT count(*) FROM pg_rewrite a JOIN pg_class c ON c.oid = a.ev_class WHERE c.relpersistence <> 't'), \
     (SELECT count(*) FROM pg_policy a JOIN pg_class c ON c.oid = a.polrelid WHERE c.relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_enum), (SELECT count(*) FROM pg_extension), \
+    (SELECT count(*) FROM pg_enum), (SELECT count(*) FROM pg_type WHERE typtype IN ('d', 'r')), (SELECT count(*) FROM pg_extension), \
     (SELECT count(*) FROM pg_inherits a JOIN pg_class c ON c.oid = a.inhrelid WHERE c.relpersistence <> 't'), \
     (SELECT count(*) FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%temp\\_%'), \
     (SELECT count(*) FROM pg_description), (SELECT count(*) FROM pg_default_acl), \
@@ -87,6 +87,9 @@ pub(super) const NEWER: &str = "(EXISTS (SELECT FROM pg_class WHERE age(xmin) < 
     OR EXISTS (SELECT FROM pg_rewrite a JOIN pg_class c ON c.oid = a.ev_class WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
     OR EXISTS (SELECT FROM pg_policy a JOIN pg_class c ON c.oid = a.polrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
     OR EXISTS (SELECT FROM pg_enum WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_type WHERE age(xmin) < s.age AND typtype IN ('d', 'r')) \
+    OR EXISTS (SELECT FROM pg_publication WHERE age(xmin) < s.age) \
+    OR EXISTS (SELECT FROM pg_statistic_ext WHERE age(xmin) < s.age) \
     OR EXISTS (SELECT FROM pg_extension WHERE age(xmin) < s.age) \
     OR EXISTS (SELECT FROM pg_description WHERE age(xmin) < s.age) \
     OR EXISTS (SELECT FROM pg_sequence a JOIN pg_class c ON c.oid = a.seqrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
