@@ -85,6 +85,14 @@ impl Holder {
 
     pub(crate) fn write(&self, path: &Path) -> Result<()> {
         let mut text = serde_json::to_vec(self).unwrap_or_default();
+        if text.len() > RECORD_BYTES {
+            let other_jobs = Vec::new();
+            let shorter = Self {
+                other_jobs,
+                ..self.clone()
+            };
+            text = serde_json::to_vec(&shorter).unwrap_or_default();
+        }
         // Written over the record before it, in place and at one length: truncating a file makes
         // some file systems flush it when it is closed, and that is slower than all the rest.
         text.resize(text.len().max(RECORD_BYTES), b' ');
@@ -290,13 +298,17 @@ mod tests {
     fn as_many_jobs_as_take_turns_are_remembered() {
         let dir = tempfile::tempdir().unwrap();
         let settings = settings(&dir, 1);
+        let test = "\u{1}".repeat(LONGEST_TEST);
         for round in 1..4 {
             for job in 0..=OTHER_JOBS {
-                let test = "\u{1}".repeat(LONGEST_TEST);
                 let job = format!("20261128-120000-{job:08}");
                 let lease = Lease::acquire(&settings, &job, &test).unwrap();
                 assert_eq!(lease.count(), round, "{job}");
             }
+        }
+        for job in 0..OTHER_JOBS {
+            let job = format!("{job}-{}", "long".repeat(50));
+            Lease::acquire(&settings, &job, &test).unwrap();
         }
         let record = record(&directory(&settings).unwrap(), Worker::new(0));
         assert_eq!(fs::read(record).unwrap().len(), RECORD_BYTES);

@@ -198,7 +198,7 @@ impl DbConfig for Driver {
     async fn identify(&self, endpoint: &Endpoint) -> Result<Endpoint> {
         if self.fleet().is_some() {
             // Nobody needs a server there.
-            return Ok(provision::stood_for(endpoint));
+            return Ok(route::stood_for(endpoint));
         }
         self.shared.known.identify(endpoint).await
     }

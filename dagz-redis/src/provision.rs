@@ -18,7 +18,7 @@ pub use self::{
     private::PrivateServers,
 };
 pub(crate) use self::{
-    private::{Fleet, Started, stood_for},
+    private::{Fleet, Started},
     stamp::{Owner, Stamp, key as stamp_key, owner, refusal, stamp},
 };
 use crate::{

@@ -304,6 +304,15 @@ pub(crate) fn client_command(info: &ConnectionInfo) -> String {
     command_line(words.iter().map(String::as_str))
 }
 
+/// The endpoint for which a private server stands, however loopback is spelled there.
+pub(crate) fn stood_for(endpoint: &Endpoint) -> Endpoint {
+    let port = |host: &str| endpoint.id().strip_prefix(host);
+    match port("localhost:").or_else(|| port("::1:")) {
+        Some(port) => Endpoint::new(format!("127.0.0.1:{port}")).shown_as(endpoint.to_string()),
+        None => endpoint.clone(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

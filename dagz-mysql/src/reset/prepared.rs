@@ -5,11 +5,17 @@
 //! those out who lock a table in a transaction. So that is done there by [`Keeper::check_prepared`], where the server has
 //! such transactions. Whose they are nobody can tell, so none is ended here.
 
+use std::time::Duration;
+
 use dagz_core::{Error, ErrorKind, driver::Failure};
 use mysql_async::{Conn, Row, prelude::Queryable as _};
 
 use super::{failed, failure, keeper::Keeper, sessions::Watch};
 use crate::{error, server::Flavour, sql};
+
+/// How often it is looked, and how long after one another: who reads for a moment is not meant.
+const LOOKS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// What to do about one, for people.
 pub(super) const REMEDY: &str =
@@ -24,18 +30,23 @@ impl Keeper {
         let tables = self.start.tables.iter();
         let tables: Vec<_> = tables.map(|table| sql::identifier(&table.name)).collect();
         let watch = Watch::new(&self.facts, database, &tables);
-        match are_held(&mut self.conn, &watch).await {
-            Ok(false) => Ok(()),
-            // What is not there any more is found by looking; and who may not ask cannot know.
-            Err(error) if error::is_shape_changed(&error) || error::is_denied(&error) => Ok(()),
-            Err(error) => Err(failure(error, |error| failed(database, error))),
-            Ok(true) => Err(Failure::Final(Error::new(
-                ErrorKind::InUse,
-                format!(
-                    "cannot reset database `{database}`: a transaction that was prepared, and whose session is gone, holds locks in it; {REMEDY}"
-                ),
-            ))),
+        for _ in 0..LOOKS {
+            match are_held(&mut self.conn, &watch).await {
+                Ok(false) => return Ok(()),
+                Ok(true) => tokio::time::sleep(PAUSE).await,
+                // What is not there any more is found by looking; and who may not ask cannot know.
+                Err(error) if error::is_shape_changed(&error) || error::is_denied(&error) => {
+                    return Ok(());
+                }
+                Err(error) => return Err(failure(error, |error| failed(database, error))),
+            }
         }
+        Err(Failure::Final(Error::new(
+            ErrorKind::InUse,
+            format!(
+                "cannot reset database `{database}`: a transaction that was prepared, and whose session is gone, holds locks in it; {REMEDY}"
+            ),
+        )))
     }
 }
 

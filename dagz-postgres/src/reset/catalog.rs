@@ -68,7 +68,7 @@ pub(super) const COUNTS: &str = "(SELECT concat_ws(' ', \
     (SELECT count(*) FROM pg_trigger a JOIN pg_class c ON c.oid = a.tgrelid WHERE c.relpersistence <> 't'), \
     (SELECT count(*) FROM pg_rewrite a JOIN pg_class c ON c.oid = a.ev_class WHERE c.relpersistence <> 't'), \
     (SELECT count(*) FROM pg_policy a JOIN pg_class c ON c.oid = a.polrelid WHERE c.relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_enum), (SELECT count(*) FROM pg_type WHERE typtype IN ('d', 'r')), (SELECT count(*) FROM pg_extension), \
+    (SELECT count(*) FROM pg_enum), (SELECT count(*) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype IN ('d', 'r') AND n.nspname NOT LIKE 'pg\\_%temp\\_%'), (SELECT count(*) FROM pg_extension), \
     (SELECT count(*) FROM pg_inherits a JOIN pg_class c ON c.oid = a.inhrelid WHERE c.relpersistence <> 't'), \
     (SELECT count(*) FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%temp\\_%'), \
     (SELECT count(*) FROM pg_description), (SELECT count(*) FROM pg_default_acl), \
@@ -87,7 +87,7 @@ pub(super) const NEWER: &str = "(EXISTS (SELECT FROM pg_class WHERE age(xmin) < 
     OR EXISTS (SELECT FROM pg_rewrite a JOIN pg_class c ON c.oid = a.ev_class WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
     OR EXISTS (SELECT FROM pg_policy a JOIN pg_class c ON c.oid = a.polrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
     OR EXISTS (SELECT FROM pg_enum WHERE age(xmin) < s.age) \
-    OR EXISTS (SELECT FROM pg_type WHERE age(xmin) < s.age AND typtype IN ('d', 'r')) \
+    OR EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE age(t.xmin) < s.age AND t.typtype IN ('d', 'r') AND n.nspname NOT LIKE 'pg\\_%temp\\_%') \
     OR EXISTS (SELECT FROM pg_publication WHERE age(xmin) < s.age) \
     OR EXISTS (SELECT FROM pg_statistic_ext WHERE age(xmin) < s.age) \
     OR EXISTS (SELECT FROM pg_extension WHERE age(xmin) < s.age) \

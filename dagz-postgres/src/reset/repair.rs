@@ -98,10 +98,11 @@ pub(super) async fn plan(
             "UPDATE dagz_baseline.state SET mark = pg_current_xact_id() \
              WHERE NOT EXISTS (SELECT FROM pg_stat_get_backend_idset() b WHERE pg_stat_get_backend_dbid(b) = {} \
                                AND pg_stat_get_backend_pid(b) <> pg_backend_pid() \
-                               AND CASE WHEN pg_stat_get_backend_activity_start(b) IS NULL THEN {} \
+                               AND CASE WHEN pg_stat_get_backend_activity_start(b) IS NULL \
+                                        THEN pg_stat_get_backend_userid(b) <> 0 AND {} \
                                         ELSE pg_stat_get_backend_xact_start(b) IS NOT NULL END);",
             catalog.database,
-            // Of sessions of other roles that may be all there is to see.
+            // Of sessions of other roles that may be all there is to see; what vacuums by itself has no role.
             sessions::has_transaction("pg_stat_get_backend_pid(b)")
         );
     }

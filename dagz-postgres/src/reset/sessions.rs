@@ -46,7 +46,8 @@ pub(super) fn is_leftover_of_any(a: &str, tag: &str) -> String {
 
 /// The sessions of `source`, with one more column. Whoever is neither a member of a session's role nor of
 /// `pg_read_all_stats` is not shown what it does. `hidden_open` says of such a session whether it has a transaction open,
-/// which its locks tell everybody, and is NULL of others. What the server does by itself has no role.
+/// which its locks tell everybody, and is NULL of others. What vacuums by itself has no role; a background worker that has
+/// one cannot be told from a client.
 pub(super) fn any(source: &str) -> String {
     format!(
         "(SELECT a.*, CASE WHEN a.backend_type IS NULL AND a.usesysid IS NOT NULL THEN {} END AS hidden_open \

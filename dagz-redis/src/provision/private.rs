@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dagz_core::{Endpoint, Error, ErrorKind, Result, Target, Worker, event::Event};
+use dagz_core::{Error, ErrorKind, Result, Target, Worker, event::Event};
 use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
 use tempfile::NamedTempFile;
 use tokio::sync::OnceCell;
@@ -85,15 +85,18 @@ impl PrivateServers {
     }
 }
 
+/// The worker that a server is for, and the endpoint that it stands for.
+type Key = (Worker, String);
+
 /// The private servers that this process has started.
 #[derive(Debug)]
 pub(crate) struct Fleet {
     servers: PrivateServers,
     /// How many databases each has.
     databases: i64,
-    started: Mutex<HashMap<(Worker, String), Arc<Started>>>,
-    /// Whoever may start one: a test may open two databases at once.
-    starting: tokio::sync::Mutex<()>,
+    started: Mutex<HashMap<Key, Arc<Started>>>,
+    /// Who may start each: a test may open two databases at once.
+    starting: Mutex<HashMap<Key, Arc<tokio::sync::Mutex<()>>>>,
     /// Where a record was written, and for which test.
     recorded: Mutex<HashMap<PathBuf, String>>,
 }
@@ -124,11 +127,7 @@ impl Started {
     }
 
     fn has_ended(&self) -> bool {
-        let mut supervisor = self
-            .supervisor
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        !matches!(supervisor.try_wait(), Ok(None))
+        !matches!(locked(&self.supervisor).try_wait(), Ok(None))
     }
 }
 
@@ -152,7 +151,7 @@ impl Fleet {
             servers,
             databases: last.saturating_add(2).max(16),
             started: Mutex::default(),
-            starting: tokio::sync::Mutex::default(),
+            starting: Mutex::default(),
             recorded: Mutex::default(),
         }
     }
@@ -167,7 +166,11 @@ impl Fleet {
         let key = (target.worker(), target.endpoint().id().to_owned());
         let tag = route::tag(target);
         let path = path(target.worker(), target.endpoint())?;
-        let _starting = self.starting.lock().await;
+        let starting = locked(&self.starting)
+            .entry(key.clone())
+            .or_default()
+            .clone();
+        let _starting = starting.lock().await;
         let own = self.started().get(&key).cloned();
         let own = match own {
             Some(own) if again || own.has_ended() => {
@@ -338,7 +341,7 @@ impl Fleet {
 
     /// Tells the child processes of the test where its server is.
     fn write(&self, path: &Path, tag: String, worker: Worker, own: &Started) -> Result<()> {
-        let mut recorded = self.recorded.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut recorded = locked(&self.recorded);
         let ConnectionAddr::Tcp(host, port) = own.info.addr() else {
             return Ok(());
         };
@@ -358,18 +361,13 @@ impl Fleet {
         Ok(())
     }
 
-    fn started(&self) -> MutexGuard<'_, HashMap<(Worker, String), Arc<Started>>> {
-        self.started.lock().unwrap_or_else(PoisonError::into_inner)
+    fn started(&self) -> MutexGuard<'_, HashMap<Key, Arc<Started>>> {
+        locked(&self.started)
     }
 }
 
-/// The endpoint for which a private server stands, however loopback is spelled there.
-pub(crate) fn stood_for(endpoint: &Endpoint) -> Endpoint {
-    let port = |host: &str| endpoint.id().strip_prefix(host);
-    match port("localhost:").or_else(|| port("::1:")) {
-        Some(port) => Endpoint::new(format!("127.0.0.1:{port}")).shown_as(endpoint.to_string()),
-        None => endpoint.clone(),
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn info(host: &str, port: u16, password: &str) -> Result<ConnectionInfo> {

@@ -130,7 +130,9 @@ impl Keeper {
                 continue;
             }
             self.holds = true;
-            let reach = self.reach(target).await;
+            // Nowhere else on a private server, which was looked at before: by now the test may have clients there that
+            // nobody knows by their names.
+            let reach = Reach::Database(index);
             let left = clients::leftovers(&done.clients, reach, &route::tag(target));
             if !left.is_empty() {
                 clients::tell(&left, target);
@@ -206,17 +208,6 @@ impl Keeper {
         }
     }
 
-    /// Where nobody but the test of `target` may be.
-    async fn reach(&self, target: &Target) -> Reach {
-        match &self.private {
-            // Once the test has any of its databases, it may have clients that nobody knows by their names.
-            Some(Some(started)) if *started.reset_for.lock().await != route::tag(target) => {
-                Reach::Server
-            }
-            _ => Reach::Database(self.index),
-        }
-    }
-
     /// Ends whatever earlier tests left on a private server, and brings it back to what it was when it was new, once
     /// per test.
     async fn reset_whole(&self, target: &Target, prepare: Prepare) -> Result<(), Failure> {
@@ -235,14 +226,20 @@ impl Keeper {
             let list = new.restore(&self.link, self.index, keep).await;
             let left = clients::leftovers(&list.map_err(failed)?, Reach::Server, &tag);
             if left.is_empty() {
-                break;
+                *reset_for = tag;
+                return Ok(());
             }
             // What they did until they were closed is to go, too.
             clients::tell(&left, target);
             self.close(&left).await?;
         }
-        *reset_for = tag;
-        Ok(())
+        Err(Failure::Final(Error::new(
+            ErrorKind::InUse,
+            format!(
+                "clients of earlier tests come back to the private server of database `{}`, again and again: end what opens them, a task or a child process",
+                target.name()
+            ),
+        )))
     }
 
     /// Lets the user's function fill the database, and records what it left.
