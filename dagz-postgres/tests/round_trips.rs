@@ -192,22 +192,21 @@ fn what_is_large_takes_one_round_trip_more() {
     let first = Scope::builder("round_trips::large").enter().unwrap();
     let worker = first.scope().worker();
     test(relay, first, "SELECT 1");
-    let spent = [
+    // A busy machine may have dagz look once more; it cannot save it a look.
+    let least = [
         "SELECT 1",
         "INSERT INTO item DEFAULT VALUES",
         "INSERT INTO item SELECT generate_series(1, 60000); INSERT INTO t1 DEFAULT VALUES",
-        "SELECT 1",
     ]
     .map(|statements| {
-        let guard = site::enter_on(worker, "round_trips::large");
-        test(relay, guard, statements)
+        let spent = (0..4).map(|_| {
+            let next = || site::enter_on(worker, "round_trips::large");
+            test(relay, next(), statements);
+            test(relay, next(), "SELECT 1")
+        });
+        spent.min()
     });
-    let [_, after_nothing, after_few, after_many] = spent;
-    assert_eq!(
-        (after_few, after_many),
-        (after_nothing, after_nothing + 1),
-        "{spent:?}"
-    );
+    assert_eq!(least, [Some(1), Some(1), Some(2)]);
 }
 
 /// A test that ends while the server has yet to read what its kept client sent; on which worker.
