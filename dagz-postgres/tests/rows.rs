@@ -5,11 +5,9 @@ mod support;
 
 use std::time::Duration;
 
-use dagz_core::{
-    DbConfig as _, Settings,
-    history::{Entry, History},
-};
+use dagz_core::DbConfig as _;
 use dagz_postgres::{Config, Prepare};
+use dagz_testkit::site::events;
 use futures_util::SinkExt as _;
 use support::{Site, at_site, base, config, connect, dump, rows};
 
@@ -54,22 +52,6 @@ async fn start(site: &Site) -> (String, Vec<String>) {
     site.init().await;
     let client = site.connect().await;
     (dump(&client).await, rows(&client, OID).await)
-}
-
-/// The events of `kind` about the site's database, written since it was made.
-fn events(site: &Site, kind: &str) -> Vec<Entry> {
-    let settings = Settings::current().expect("the settings are readable");
-    let jobs = History::of(settings).jobs().expect("jobs are readable");
-    let mut events = Vec::new();
-    for job in jobs {
-        events.extend(job.log().read().expect("a log is readable"));
-    }
-    events.retain(|event| {
-        event.kind == kind
-            && event.pid == std::process::id()
-            && event.database.as_deref() == Some(site.target.name())
-    });
-    events
 }
 
 #[test]
@@ -242,7 +224,7 @@ fn a_publication_of_all_tables_hinders_nothing() {
 fn an_event_says_why_a_database_was_made_anew_and_how_long_it_took() {
     at_site("rows_drift", made_by(SCHEMA), async |site: &Site| {
         let (start, oid) = start(site).await;
-        assert!(events(site, "drift").is_empty());
+        assert!(events(&site.target, "drift").is_empty());
         let client = site.connect().await;
         client
             .batch_execute("ALTER TABLE item ADD COLUMN colour text")
@@ -250,7 +232,7 @@ fn an_event_says_why_a_database_was_made_anew_and_how_long_it_took() {
             .unwrap();
         drop(client);
         assert!(is_anew(site, "ALTER TABLE", &start, &oid).await);
-        let events = events(site, "drift");
+        let events = events(&site.target, "drift");
         let [event] = events.as_slice() else {
             panic!("one event and not {events:?}");
         };
@@ -293,7 +275,7 @@ async fn looks_because(site: &Site, expected: Option<&str>) {
         drop(client);
         assert!(!is_anew(site, "INSERT", &start, &oid).await);
     }
-    let details: Vec<_> = events(site, "looking")
+    let details: Vec<_> = events(&site.target, "looking")
         .into_iter()
         .filter_map(|event| event.detail)
         .collect();

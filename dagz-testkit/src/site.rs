@@ -7,6 +7,7 @@ use std::{future::Future, sync::Once};
 
 use dagz_core::{
     Access, DbConfig, Endpoint, Scope, ScopeGuard, Settings, Target, Worker, configure,
+    history::{Entry, History},
     resolve_blocking,
 };
 
@@ -48,6 +49,25 @@ pub fn base(test: &str) -> String {
     let settings = Settings::current().expect("settings are readable");
     let project = settings.project();
     format!("{test}_{}", &project[project.len().saturating_sub(8)..])
+}
+
+/// What this process told the history of `target`'s database, of `kind` only, in the order in which it came.
+///
+/// # Panics
+/// When the history cannot be read.
+pub fn events(target: &Target, kind: &str) -> Vec<Entry> {
+    let settings = Settings::current().expect("the settings are readable");
+    let jobs = History::of(settings).jobs().expect("jobs are readable");
+    let mut events = Vec::new();
+    for job in jobs {
+        events.extend(job.log().read().expect("a log is readable"));
+    }
+    events.retain(|event| {
+        event.kind == kind
+            && event.pid == std::process::id()
+            && event.database.as_deref() == Some(target.name())
+    });
+    events
 }
 
 /// Enters a scope for `test` on `worker`, which was given back a moment ago; processes beside this one may be faster.

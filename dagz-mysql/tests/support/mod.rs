@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Settings, Target, history::History};
+use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Target};
 use dagz_mysql::{
     Config, Driver, databases,
     mysql_async::{Conn, Opts, OptsBuilder, Row, Value, prelude::Queryable as _},
@@ -141,21 +141,8 @@ pub(crate) fn endpoint() -> Endpoint {
 
 /// What the events of `kind` say of the site's database, in the order in which they came.
 pub(crate) fn details(site: &Site, kind: &str) -> Vec<String> {
-    let settings = Settings::current().expect("the settings are readable");
-    let jobs = History::of(settings).jobs().expect("jobs are readable");
-    let mut events = Vec::new();
-    for job in jobs {
-        events.extend(job.log().read().expect("a log is readable"));
-    }
-    events.retain(|event| {
-        event.kind == kind
-            && event.pid == std::process::id()
-            && event.database.as_deref() == Some(site.target.name())
-    });
-    events
-        .into_iter()
-        .filter_map(|event| event.detail)
-        .collect()
+    let events = site::events(&site.target, kind).into_iter();
+    events.filter_map(|event| event.detail).collect()
 }
 
 /// Runs a test at a site of its own, and removes afterwards what dagz made for it.
