@@ -45,6 +45,7 @@ pub struct Config {
     pub(crate) options: Options,
     pub(crate) lock_timeout: Duration,
     pub(crate) private_servers: Option<PrivateServers>,
+    pub(crate) blind: Option<&'static str>,
 }
 
 impl Config {
@@ -69,6 +70,7 @@ impl Config {
             options: Options::default(),
             lock_timeout: Duration::from_secs(2),
             private_servers: None,
+            blind: None,
         }
     }
 
@@ -176,6 +178,14 @@ impl Config {
     #[must_use]
     pub fn private_servers(mut self, servers: PrivateServers) -> Self {
         self.private_servers = Some(servers);
+        self
+    }
+
+    /// Switches one detection off, so that tests can see that something depends on it.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn blind_to(mut self, detection: &'static str) -> Self {
+        self.blind = Some(detection);
         self
     }
 

@@ -87,12 +87,16 @@ async fn by_hand(driver: &Driver, target: &Target, mode: Prepare) -> Result<()> 
 async fn work(driver: &Driver, target: &Target, work: Work) -> Result<()> {
     let database = driver.database(target);
     let mut slot = database.keeper.lock().await;
-    let mut lost = false;
+    if let Some(fleet) = driver.fleet() {
+        fleet.tell(target)?;
+    }
+    let (mut lost, mut is_replaced) = (false, false);
     loop {
         let mut keeper = match slot.take() {
             Some(keeper) => keeper,
             None => provision::keeper(driver, target, lost).await?,
         };
+        keeper.blind = driver.config().blind;
         let done = match work {
             Work::Claim(want) => keeper.claim(driver, target, want).await,
             Work::ByHand(mode) => keeper.reset(driver, target, mode).await,
@@ -102,8 +106,13 @@ async fn work(driver: &Driver, target: &Target, work: Work) -> Result<()> {
                 *slot = Some(keeper);
                 return Ok(());
             }
-            Err(Failure::Lost(error)) if lost => return Err(error),
-            Err(Failure::Lost(_)) => lost = true,
+            Err(Failure::Lost(_)) if !lost => lost = true,
+            Err(failure)
+                if !is_replaced && keeper.gives_up(driver, target, work, &failure).await =>
+            {
+                is_replaced = true;
+            }
+            Err(Failure::Lost(error)) => return Err(error),
             Err(Failure::Final(error)) => {
                 // It may hold the lock, which `release` gives back.
                 *slot = Some(keeper);

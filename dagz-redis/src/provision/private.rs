@@ -6,30 +6,27 @@
 //! child processes of a test, and to nobody else.
 
 mod record;
+mod started;
 
 use std::{
     collections::HashMap,
-    env, fmt, fs,
+    env, fs,
     hash::{BuildHasher, RandomState},
     io::Write,
     net::TcpListener,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Command, Stdio},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use dagz_core::{Error, ErrorKind, Result, Target, Worker, event::Event};
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisResult};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo};
 use tempfile::NamedTempFile;
-use tokio::sync::OnceCell;
 
 use self::record::{Record, folder, path};
-use crate::{
-    reset::Whole,
-    route,
-    server::{Link, Server},
-};
+pub(crate) use self::started::Started;
+use crate::{route, server::Server};
 
 /// What is looked for where no program is given.
 const PROGRAMS: [&str; 2] = ["redis-server", "valkey-server"];
@@ -101,48 +98,6 @@ pub(crate) struct Fleet {
     recorded: Mutex<HashMap<PathBuf, String>>,
 }
 
-/// One server.
-pub(crate) struct Started {
-    info: ConnectionInfo,
-    password: String,
-    supervisor: Mutex<Child>,
-    /// The test for which the whole server was reset last.
-    pub(crate) reset_for: tokio::sync::Mutex<String>,
-    new_state: OnceCell<Whole>,
-}
-
-impl fmt::Debug for Started {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Started")
-            .field("info", &self.info)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Started {
-    /// What the server was like before any test.
-    pub(crate) async fn new_state(&self, link: &Link) -> RedisResult<&Whole> {
-        self.new_state.get_or_try_init(|| Whole::of(link)).await
-    }
-
-    fn has_ended(&self) -> bool {
-        !matches!(locked(&self.supervisor).try_wait(), Ok(None))
-    }
-}
-
-impl Drop for Started {
-    fn drop(&mut self) {
-        let supervisor = self
-            .supervisor
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        // The shell sees it and ends the server.
-        drop(supervisor.stdin.take());
-        drop(supervisor.wait());
-    }
-}
-
 impl Fleet {
     /// No server yet; each will have room for `bases` and the books.
     pub(crate) fn new(servers: PrivateServers, bases: &[i64]) -> Self {
@@ -172,16 +127,18 @@ impl Fleet {
             .clone();
         let _starting = starting.lock().await;
         let own = self.started().get(&key).cloned();
+        // Whoever has started one for this test is no child of it.
+        let may_be_child = own.is_none() && !again;
         let own = match own {
             Some(own) if again || own.has_ended() => {
                 self.started().remove(&key);
+                // Other databases of the worker would be reset on it, and opened on the next one.
+                own.end();
                 None
             }
             own => own,
         };
-        if own.is_none()
-            && !again
-            && let Some(record) = record::read(&path).filter(|record| record.tag == tag)
+        if may_be_child && let Some(record) = record::read(&path).filter(|record| record.tag == tag)
         {
             // That of the test of which this process is a child.
             return Ok((Server::new(&record.info()?), None));
@@ -202,6 +159,16 @@ impl Fleet {
         };
         self.write(&path, tag, target.worker(), &own)?;
         Ok((Server::new(&own.info), Some(own)))
+    }
+
+    /// Tells the child processes of the test of `target` where its server is, if that is there already.
+    pub(crate) fn tell(&self, target: &Target) -> Result<()> {
+        let key = (target.worker(), target.endpoint().id().to_owned());
+        let Some(own) = self.started().get(&key).cloned() else {
+            return Ok(());
+        };
+        let path = path(target.worker(), target.endpoint())?;
+        self.write(&path, route::tag(target), target.worker(), &own)
     }
 
     /// `info`, for the index of `target` on its private server.
@@ -294,13 +261,7 @@ impl Fleet {
                 .stderr(Stdio::null())
                 .spawn()
                 .map_err(|error| failed("`sh` does not run".to_owned()).with_source(error))?;
-            let started = Started {
-                info: info("127.0.0.1", port, &password)?,
-                password,
-                supervisor: Mutex::new(supervisor),
-                reset_for: tokio::sync::Mutex::default(),
-                new_state: OnceCell::new(),
-            };
+            let started = Started::new(info("127.0.0.1", port, &password)?, password, supervisor);
             let deadline = Instant::now() + STARTING;
             loop {
                 if let Ok(link) = Server::new(&started.info).link("dagz-start").await {

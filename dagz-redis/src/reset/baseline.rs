@@ -122,9 +122,10 @@ impl Baseline {
         }
     }
 
-    /// Adds the commands that bring its keys back into an empty database.
-    pub(super) fn restore(&self, commands: &mut Pipeline) {
+    /// Adds the commands that bring its keys back into an empty database; `for_ever`, as some tests want to see.
+    pub(super) fn restore(&self, commands: &mut Pipeline, for_ever: bool) {
         for Entry { key, lives, dump } in &self.entries {
+            let lives = if for_ever { 0 } else { *lives };
             commands.cmd("RESTORE").arg(key).arg(lives).arg(dump);
         }
     }

@@ -2,20 +2,25 @@
 //!
 //! [`Keeper::claim`] is all that the driver calls; `reset/keeper.rs` has the connection and its transactions.
 
+use std::time::Duration;
+
 use dagz_core::{
     Error, ErrorKind, Target,
     driver::{Failure, PrepareWith},
+    event,
 };
 use redis::Pipeline;
+use tokio::time::timeout;
 
 use super::{
+    Work,
     baseline::Baseline,
     clients::{self, Reach},
     keeper::{Keeper, Seen, Wait},
     lock::{self, Lock},
 };
 use crate::{
-    Driver, Prepare,
+    Driver, Prepare, driver,
     provision::{self, Owner, Stamp},
     route,
 };
@@ -25,6 +30,9 @@ const TRIES: usize = 20;
 
 /// How often a private server is reset because there were clients of earlier tests, some of which come back.
 const RETURNS: usize = 10;
+
+/// How long a private server may take to answer at first, if nothing that is on it is needed.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What a claim is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,9 +67,10 @@ impl Keeper {
         let mut wait = Wait::new(driver.config().lock_timeout);
         let mut tries = 0;
         while tries < TRIES {
-            let (seen, is_fresh) = self.seen().await?;
+            let (seen, is_fresh) = self.seen_in_time(target, want.prepare(driver)).await?;
             let owner = self.owner(target, &seen);
-            if let Some(owner) = owner.as_ref().filter(|owner| !owner.is_ours()) {
+            let refused = owner.as_ref().filter(|owner| !owner.is_ours());
+            if let Some(owner) = refused.filter(|_| self.blind != Some("owner")) {
                 if is_fresh {
                     let refusal = provision::refusal(owner, "reset", index);
                     return Err(Failure::Final(refusal));
@@ -77,7 +86,12 @@ impl Keeper {
                 continue;
             }
             let is_anew = want == Want::Make && (has_init || target.is_fresh());
-            let make = is_anew || !matches!(owner, Some(Owner::Ours(_)));
+            let is_complete = match owner {
+                Some(Owner::Ours(_)) => true,
+                Some(_) => self.blind == Some("complete"),
+                None => false,
+            };
+            let make = is_anew || !is_complete;
             if want == Want::Make && !make {
                 if !is_fresh {
                     // No transaction will tell whether it still is so.
@@ -115,7 +129,7 @@ impl Keeper {
             let books = self.link.books();
             let done = self
                 .transact(|commands| {
-                    start_state(commands, flush, recorded.as_ref());
+                    self.start_state(commands, flush, recorded.as_ref());
                     commands.cmd("SELECT").arg(books);
                     commands.cmd("SET").arg(lock::key(index)).arg(&lock);
                     if make {
@@ -133,20 +147,24 @@ impl Keeper {
             // Nowhere else on a private server, which was looked at before: by now the test may have clients there that
             // nobody knows by their names.
             let reach = Reach::Database(index);
-            let left = clients::leftovers(&done.clients, reach, &route::tag(target));
+            let left = clients::leftovers(&done.clients, reach, &route::tag(target), self.blind);
             if !left.is_empty() {
                 clients::tell(&left, target);
                 self.close(&left).await?;
                 // What they wrote until then is to go, too.
                 let flush = flush || make;
-                self.transact(|commands| start_state(commands, flush, recorded.as_ref()))
+                if self.blind != Some("closing") {
+                    self.transact(|commands| {
+                        self.start_state(commands, flush, recorded.as_ref());
+                    })
                     .await?;
+                }
             }
             self.baseline = recorded.or(self.baseline.take());
             if make && has_init {
                 self.fill(driver, target, stamp).await?;
                 if want == Want::Reset(Prepare::Flush) {
-                    self.transact(|commands| start_state(commands, true, None))
+                    self.transact(|commands| self.start_state(commands, true, None))
                         .await?;
                 }
             }
@@ -188,7 +206,7 @@ impl Keeper {
                     recorded = self.recorded(id).await?;
                 }
                 let done = self
-                    .transact(|commands| start_state(commands, true, recorded.as_ref()))
+                    .transact(|commands| self.start_state(commands, true, recorded.as_ref()))
                     .await?;
                 self.baseline = recorded.or(self.baseline.take());
                 if done.is_done {
@@ -208,6 +226,64 @@ impl Keeper {
         }
     }
 
+    /// Whether another private server may stand in for this one, since all that is on it is to go before the test of
+    /// `target` begins.
+    async fn is_replaceable(&self, target: &Target, prepare: Prepare) -> bool {
+        match &self.private {
+            Some(Some(started)) if prepare != Prepare::None => {
+                *started.reset_for.lock().await != route::tag(target)
+            }
+            _ => false,
+        }
+    }
+
+    /// Ends a private server that `failure` keeps from being reset, and tells whether it did: an earlier test may have
+    /// made a replica of it, or taken dagz's rights away.
+    pub(super) async fn gives_up(
+        &self,
+        driver: &Driver,
+        target: &Target,
+        work: Work,
+        failure: &Failure,
+    ) -> bool {
+        let (Failure::Final(error) | Failure::Lost(error)) = failure;
+        let (Work::Claim(want), Some(Some(started))) = (work, &self.private) else {
+            return false;
+        };
+        let is_of_use = error.kind() == ErrorKind::InUse;
+        if is_of_use || !self.is_replaceable(target, want.prepare(driver)).await {
+            return false;
+        }
+        started.end();
+        let what = format!("{error}; it is replaced by a new one");
+        event::warn(Some(driver::NAME), &what);
+        true
+    }
+
+    /// [`seen`](Self::seen), but a server that may be replaced is to answer soon: an earlier test may have paused it.
+    async fn seen_in_time(
+        &mut self,
+        target: &Target,
+        prepare: Prepare,
+    ) -> Result<(Seen, bool), Failure> {
+        if !self.is_replaceable(target, prepare).await {
+            return self.seen().await;
+        }
+        let seen = timeout(PATIENCE, self.seen()).await;
+        seen.unwrap_or_else(|_| Err(self.unanswered()))
+    }
+
+    fn unanswered(&self) -> Failure {
+        Failure::Final(Error::new(
+            ErrorKind::Prepare,
+            format!(
+                "the private server of database `{}` does not answer within {} s",
+                self.index,
+                PATIENCE.as_secs()
+            ),
+        ))
+    }
+
     /// Ends whatever earlier tests left on a private server, and brings it back to what it was when it was new, once
     /// per test.
     async fn reset_whole(&self, target: &Target, prepare: Prepare) -> Result<(), Failure> {
@@ -223,15 +299,26 @@ impl Keeper {
         let new = started.new_state(&self.link).await.map_err(failed)?;
         let keep = prepare == Prepare::None;
         for _ in 0..RETURNS {
-            let list = new.restore(&self.link, self.index, keep).await;
-            let left = clients::leftovers(&list.map_err(failed)?, Reach::Server, &tag);
-            if left.is_empty() {
+            let restored = new.restore(&self.link, self.index, keep, self.blind);
+            let list = match keep {
+                true => restored.await,
+                false => timeout(PATIENCE, restored)
+                    .await
+                    .map_err(|_| self.unanswered())?,
+            };
+            let list = list.map_err(failed)?;
+            let left = clients::leftovers(&list, Reach::Server, &tag, self.blind);
+            if left.is_empty() || self.blind == Some("server clients") {
                 *reset_for = tag;
                 return Ok(());
             }
             // What they did until they were closed is to go, too.
             clients::tell(&left, target);
             self.close(&left).await?;
+            if self.blind == Some("returning") {
+                *reset_for = tag;
+                return Ok(());
+            }
         }
         Err(Failure::Final(Error::new(
             ErrorKind::InUse,
@@ -273,21 +360,22 @@ impl Keeper {
 
     /// The recording `id`; `None` where the books have another one by now. Whoever takes it gives it back.
     async fn recorded(&mut self, id: &str) -> Result<Option<Baseline>, Failure> {
-        if let Some(known) = self.baseline.take_if(|known| known.id == id) {
+        let is_blind = self.blind == Some("recording");
+        if let Some(known) = self.baseline.take_if(|known| known.id == id || is_blind) {
             return Ok(Some(known));
         }
         let read = Baseline::read(&self.link, self.index).await;
         let read = read.map_err(|error| self.failed("read the start state of", error))?;
         Ok((read.id == id).then_some(read))
     }
-}
 
-/// Adds the commands that bring an index to its start state.
-fn start_state(commands: &mut Pipeline, flush: bool, recorded: Option<&Baseline>) {
-    if flush {
-        commands.cmd("FLUSHDB").arg("ASYNC");
-    }
-    if let Some(recorded) = recorded {
-        recorded.restore(commands);
+    /// Adds the commands that bring the database to its start state.
+    fn start_state(&self, commands: &mut Pipeline, flush: bool, recorded: Option<&Baseline>) {
+        if flush && self.blind != Some("keys") {
+            commands.cmd("FLUSHDB").arg("ASYNC");
+        }
+        if let Some(recorded) = recorded.filter(|_| self.blind != Some("seeds")) {
+            recorded.restore(commands, self.blind == Some("lives"));
+        }
     }
 }

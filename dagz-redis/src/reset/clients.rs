@@ -72,7 +72,15 @@ impl Client {
 
     /// Whether it waits for what others write, or has a transaction that it may run later.
     fn is_lurking(&self) -> bool {
-        self.flags.contains('b') || self.flags.contains('x') || self.queued >= 0
+        self.is_waiting() || self.has_transaction()
+    }
+
+    fn is_waiting(&self) -> bool {
+        self.flags.contains('b')
+    }
+
+    fn has_transaction(&self) -> bool {
+        self.flags.contains('x') || self.queued >= 0
     }
 
     /// For people: who it is, and what it was doing.
@@ -87,9 +95,9 @@ impl Client {
             Some(tag) => format!("of `{tag}`"),
             None => "without a name".to_owned(),
         };
-        let doing = if self.flags.contains('b') {
+        let doing = if self.is_waiting() {
             "waits in"
-        } else if self.queued >= 0 {
+        } else if self.has_transaction() {
             "has a transaction open, last by"
         } else {
             "last ran"
@@ -107,8 +115,8 @@ pub(super) enum Reach {
     Server,
 }
 
-/// Those in a `CLIENT LIST` that an earlier test than that of `tag` left.
-pub(super) fn leftovers(list: &str, reach: Reach, tag: &str) -> Vec<Client> {
+/// Those in a `CLIENT LIST` that an earlier test than that of `tag` left. Tests switch a detection off by `blind`.
+pub(super) fn leftovers(list: &str, reach: Reach, tag: &str, blind: Option<&str>) -> Vec<Client> {
     let is_own = |name: &str| {
         tag.strip_prefix(TAG)
             .and_then(|tag| name.strip_prefix(tag))
@@ -125,9 +133,12 @@ pub(super) fn leftovers(list: &str, reach: Reach, tag: &str) -> Vec<Client> {
         .filter(|client| !client.name.starts_with(KEEPER))
         .filter(|client| match (reach, client.tag()) {
             (Reach::Database(index), _) if client.database != index => false,
-            (_, Some(tag)) => !is_own(tag),
-            (Reach::Database(_), None) => client.is_lurking(),
-            (Reach::Server, None) => true,
+            (_, Some(tag)) if blind != Some("names") => !is_own(tag),
+            (Reach::Database(_), _) => {
+                client.is_waiting() && blind != Some("waiting")
+                    || client.has_transaction() && blind != Some("transactions")
+            }
+            (Reach::Server, _) => true,
         })
         .collect()
 }
@@ -174,10 +185,10 @@ id=13 addr=127.0.0.1:50010 laddr=127.0.0.1:6379 fd=18 name=dagz:j1.jw00.t001:sui
     #[test]
     fn only_what_earlier_tests_left_is_found() {
         assert_eq!(Client::all(LIST).len(), 11);
-        let found = leftovers(LIST, Reach::Database(5), "dagz:j1.jw00.t002");
+        let found = leftovers(LIST, Reach::Database(5), "dagz:j1.jw00.t002", None);
         let ids: Vec<_> = found.iter().map(|client| client.id).collect();
         assert_eq!(ids, [3, 5, 9, 10, 13]);
-        let on_server = leftovers(LIST, Reach::Server, "dagz:j1.jw00.t002");
+        let on_server = leftovers(LIST, Reach::Server, "dagz:j1.jw00.t002", None);
         let ids: Vec<_> = on_server.iter().map(|client| client.id).collect();
         assert_eq!(ids, [3, 4, 5, 7, 9, 10, 11, 12, 13]);
         assert_eq!(

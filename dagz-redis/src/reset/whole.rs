@@ -10,6 +10,19 @@ use redis::{Pipeline, RedisResult, Value};
 
 use crate::server::{Link, answer, refusal};
 
+/// How dagz's own keys in the books begin.
+const BOOKED: &[u8] = b"dagz:";
+
+/// What leaves a user nothing. `reset` would leave a new one's mark that the server's own user has not.
+const EMPTIED: &[&str] = &[
+    "off",
+    "resetpass",
+    "resetkeys",
+    "resetchannels",
+    "clearselectors",
+    "-@all",
+];
+
 /// What a server is like when it is new.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Whole {
@@ -32,44 +45,71 @@ impl Whole {
         })
     }
 
-    /// Brings the server back to this, but for what is in the database `index` and in the books, and tells all its
-    /// clients, just before that. With `keep`, whatever is in any database stays.
-    pub(crate) async fn restore(&self, link: &Link, index: i64, keep: bool) -> RedisResult<String> {
+    /// Brings the server back to this, but for what is in the database `index` and dagz's own in the books, and tells
+    /// all its clients, just before that. With `keep`, whatever is in any database stays. Tests switch a detection off
+    /// by `blind`.
+    pub(crate) async fn restore(
+        &self,
+        link: &Link,
+        index: i64,
+        keep: bool,
+        blind: Option<&str>,
+    ) -> RedisResult<String> {
+        let sees = |detection| blind != Some(detection);
         let mut ask = Pipeline::new();
         ask.cmd("CLIENT")
             .arg("LIST")
             .cmd("INFO")
             .arg("keyspace")
-            .cmd("FUNCTION")
-            .arg("FLUSH")
-            .arg("ASYNC")
-            .cmd("SCRIPT")
-            .arg("FLUSH")
-            .arg("ASYNC");
+            .cmd("SELECT")
+            .arg(link.books())
+            .cmd("KEYS")
+            .arg("*")
+            .cmd("SELECT")
+            .arg(index);
+        for (kind, detection) in [("FUNCTION", "functions"), ("SCRIPT", "scripts")] {
+            if sees(detection) {
+                ask.cmd(kind).arg("FLUSH").arg("ASYNC");
+            }
+        }
         let answers = link.send(&ask).await?;
         if let Some(error) = refusal(&answers) {
             return Err(error);
         }
-        let [clients, keyspace, ..] = answers.as_slice() else {
+        let [clients, keyspace, _, booked, ..] = answers.as_slice() else {
             return Err((redis::ErrorKind::Parse, "answers are missing").into());
         };
         let clients: String = answer(clients.clone())?;
         let keyspace: String = answer(keyspace.clone())?;
+        let booked: Vec<Vec<u8>> = answer(booked.clone())?;
         let now = Self::of(link).await?;
         let mut repair = Pipeline::new();
         for (name, value) in &self.config {
-            if now.config.get(name) != Some(value) {
+            if now.config.get(name) != Some(value) && sees("config") {
                 repair.cmd("CONFIG").arg("SET").arg(name).arg(value);
             }
         }
-        self.repair_users(&now, &mut repair);
-        if !keep {
+        if sees("users") {
+            self.repair_users(&now, &mut repair);
+        }
+        if !keep && sees("databases") {
             let filled = keyspace
                 .lines()
                 .filter_map(|line| line.strip_prefix("db")?.split(':').next()?.parse().ok())
                 .filter(|filled: &i64| *filled != index && *filled != link.books());
             for filled in filled {
                 repair.cmd("SELECT").arg(filled).cmd("FLUSHDB").arg("ASYNC");
+            }
+        }
+        // A test reaches the books as any other database.
+        if !keep && sees("books") {
+            let strange: Vec<_> = booked
+                .iter()
+                .filter(|key| !key.starts_with(BOOKED))
+                .collect();
+            if !strange.is_empty() {
+                let books = link.books();
+                repair.cmd("SELECT").arg(books).cmd("UNLINK").arg(strange);
             }
         }
         if repair.is_empty() {
@@ -99,7 +139,7 @@ impl Whole {
             }
             let mut words = line.split(' ').skip(1);
             if let Some(user) = words.next() {
-                repair.cmd("ACL").arg("SETUSER").arg(user).arg("reset");
+                repair.cmd("ACL").arg("SETUSER").arg(user).arg(EMPTIED);
                 words.for_each(|word| {
                     repair.arg(word);
                 });

@@ -5,6 +5,8 @@
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod blocks;
+pub(crate) mod players;
+pub(crate) mod start;
 
 use std::{env, sync::Once};
 
@@ -45,7 +47,7 @@ pub(crate) async fn connect(info: impl IntoConnectionInfo) -> MultiplexedConnect
     connection.expect("the server answers")
 }
 
-/// Asks the server, in words separated by blanks.
+/// Asks the server, in words separated by blanks; a no-break space in a word stands for a blank.
 pub(crate) async fn ask<T: FromRedisValue>(
     connection: &MultiplexedConnection,
     words: &str,
@@ -53,7 +55,7 @@ pub(crate) async fn ask<T: FromRedisValue>(
     let mut words = words.split(' ');
     let mut command = redis::cmd(words.next().unwrap_or_default());
     words.for_each(|word| {
-        command.arg(word);
+        command.arg(word.replace('\u{a0}', " "));
     });
     command.query_async(&mut connection.clone()).await
 }
