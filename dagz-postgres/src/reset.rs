@@ -21,6 +21,7 @@ mod looking;
 mod probe;
 mod quick;
 mod repair;
+mod schema;
 mod sessions;
 
 use std::{

@@ -72,6 +72,34 @@ fn changes_of_the_schema_are_undone() {
 }
 
 #[test]
+fn an_event_trigger_that_is_called_like_another_is_not_that() {
+    for is_logged in [true, false] {
+        let configured = |config: Config| {
+            config
+                .write_log(is_logged)
+                .migrate_with("1", |config| async move {
+                    let schema = "CREATE FUNCTION told() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN END'; \
+                        CREATE EVENT TRIGGER own ON table_rewrite EXECUTE FUNCTION told()";
+                    support::connect(&config).await.batch_execute(schema).await
+                })
+        };
+        let name = format!("drift_called_{is_logged}");
+        at_site(&name, configured, async |site: &Site| {
+            site.init().await;
+            let event = "SELECT evtevent FROM pg_event_trigger WHERE evtname = 'own'";
+            let client = site.connect_as("app").await;
+            let changes = "DROP EVENT TRIGGER own; CREATE EVENT TRIGGER own ON sql_drop EXECUTE FUNCTION told()";
+            client.batch_execute(changes).await.unwrap();
+            assert_eq!(rows(&client, event).await, ["sql_drop"]);
+            site.driver.release(&site.target).await;
+            site.prepare().await;
+            let client = site.connect().await;
+            assert_eq!(rows(&client, event).await, ["table_rewrite"]);
+        });
+    }
+}
+
+#[test]
 fn what_is_no_change_of_the_schema_keeps_the_database() {
     at_site("no_drift", with_schema, async |site: &Site| {
         site.init().await;

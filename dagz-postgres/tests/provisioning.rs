@@ -8,11 +8,13 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    thread,
     time::Duration,
 };
 
-use dagz_core::{DbConfig as _, ErrorKind};
+use dagz_core::{DbConfig as _, ErrorKind, Settings, Target, Worker};
 use dagz_postgres::{Config, Driver, databases, remove};
+use dagz_testkit::site;
 use support::{Site, at_site, config, connect, rows};
 
 fn counted(calls: &Arc<AtomicUsize>) -> impl FnOnce(Config) -> Config + use<> {
@@ -41,15 +43,37 @@ async fn made_for(base: &str) -> Vec<String> {
     rows(&client, &query).await
 }
 
+/// What `site` makes for its worker, and what it would for others, up to four in all: who is of one worker waits for
+/// whoever makes that one's database, and meets nobody who makes the template.
+fn targets_of_all(site: &Site) -> Vec<Target> {
+    let (own, base) = (site.target.worker(), site.base.as_str());
+    let workers = Settings::current().unwrap().workers().min(4);
+    let others = (0..workers).map(Worker::new).filter(|other| *other != own);
+    let others = others.map(|other| {
+        let target = move || {
+            let _guard = site::enter_on(other, "provisioning::template_once");
+            support::target(base)
+        };
+        // A thread has one scope.
+        thread::scope(|scope| scope.spawn(target).join().unwrap())
+    });
+    others.chain([site.target.clone()]).collect()
+}
+
 #[test]
 fn a_template_is_made_once_however_many_ask_at_once() {
     let calls = Arc::new(AtomicUsize::new(0));
     at_site("template_once", counted(&calls), async |site: &Site| {
+        let mut targets = targets_of_all(site);
+        let workers = targets.len();
+        // Two of one worker's, which take turns at its database.
+        targets.push(site.target.clone());
         // Drivers that share nothing, as in processes of their own.
-        let others: Vec<_> = (0..3)
-            .map(|_| {
+        let others: Vec<_> = targets
+            .into_iter()
+            .map(|target| {
                 let config = counted(&calls)(Config::from_config(config(&site.base)));
-                let (driver, target) = (Driver::new(config), site.target.clone());
+                let driver = Driver::new(config);
                 tokio::spawn(async move { driver.worker_init(&target).await })
             })
             .collect();
@@ -61,8 +85,8 @@ fn a_template_is_made_once_however_many_ask_at_once() {
         let made = made_for(&site.base).await;
         assert_eq!(
             made.len(),
-            2,
-            "a template and a worker's database: {made:?}"
+            1 + workers,
+            "a template and each worker's database: {made:?}"
         );
         let client = site.connect().await;
         assert_eq!(rows(&client, "SELECT id FROM item").await, ["1"]);

@@ -8,7 +8,7 @@ use dagz_core::DbConfig as _;
 use dagz_postgres::{Driver, Prepare};
 use dagz_testkit::random::{Counterexample, Search, assert_needed, cases, counterexample};
 use proptest::{collection::vec, prelude::*};
-use support::{Site, at_site, dump, rows, run};
+use support::{Site, at_site, contents, dump, rows, run};
 use tokio_postgres::Client;
 
 /// Foreign keys in cycles, identities, seed rows, partitions, generated columns, tables without a
@@ -53,9 +53,17 @@ CREATE TRIGGER note AFTER INSERT OR UPDATE OR DELETE ON customer FOR EACH ROW EX
 CREATE SEQUENCE invoice_number START 500 CACHE 10;
 SELECT nextval('invoice_number');
 CREATE MATERIALIZED VIEW totals AS SELECT count(*) FROM customer;
+CREATE VIEW pairs AS SELECT one, two, value FROM pair WHERE two > 5;
+CREATE TABLE ruled (value integer);
+CREATE RULE elsewhere AS ON INSERT TO ruled DO ALSO INSERT INTO parent VALUES (NEW.value);
+CREATE TABLE secret (value integer);
+INSERT INTO secret VALUES (1), (2);
+ALTER TABLE secret ENABLE ROW LEVEL SECURITY;
+CREATE POLICY own ON secret USING (value > 1) WITH CHECK (true);
+GRANT ALL ON ALL TABLES IN SCHEMA public TO pg_monitor;
 ";
 
-const TABLES: [&str; 12] = [
+const TABLES: [&str; 15] = [
     "country",
     "setting",
     "customer",
@@ -68,9 +76,34 @@ const TABLES: [&str; 12] = [
     "child",
     "cache",
     "audit",
+    "pairs",
+    "ruled",
+    "secret",
 ];
 
 const SEQUENCES: [&str; 3] = ["invoice_number", "customer_id_seq", "hen_id_seq"];
+
+/// What no other statement does: `{database}` stands for the database's name.
+const OTHERS: [&str; 17] = [
+    "INSERT INTO pair VALUES (1, 1, 7) ON CONFLICT (two, one) DO UPDATE SET value = 8",
+    "MERGE INTO country c USING (VALUES ('c1'), ('z')) v (code) ON c.code = v.code WHEN MATCHED THEN UPDATE SET name = 'm' \
+     WHEN NOT MATCHED THEN INSERT VALUES (v.code, v.code)",
+    "WITH gone AS (DELETE FROM pair WHERE one = 2 RETURNING value) INSERT INTO audit SELECT value FROM gone",
+    "COPY parent (value) FROM PROGRAM 'echo 3'",
+    "SELECT FROM country FOR UPDATE",
+    "SET session_replication_role = replica",
+    "SET session_replication_role = replica",
+    "SET ROLE pg_monitor",
+    "SET ROLE pg_monitor",
+    "LISTEN news; NOTIFY news",
+    "SELECT pg_advisory_lock(1)",
+    "DECLARE held CURSOR WITH HOLD FOR SELECT * FROM country",
+    "SAVEPOINT change; ALTER TABLE pair ADD COLUMN more integer; TRUNCATE customer CASCADE; ROLLBACK TO change",
+    "SAVEPOINT change; ALTER TABLE country DISABLE TRIGGER ALL; DELETE FROM country; ROLLBACK TO change",
+    "PREPARE TRANSACTION '{database}'",
+    "COMMIT PREPARED '{database}'",
+    "ROLLBACK PREPARED '{database}'",
+];
 
 const OID: &str = "SELECT oid FROM pg_database WHERE datname = current_database()";
 
@@ -102,6 +135,7 @@ fn statement() -> impl Strategy<Value = String> {
             .prop_map(|(sequence, value, called)| format!("SELECT setval('{sequence}', {value}, {called})")),
         1 => Just("SELECT lo_from_bytea(0, '\\x00ff')".to_owned()),
         1 => Just("CREATE TEMP TABLE scratch (id serial PRIMARY KEY); INSERT INTO scratch DEFAULT VALUES".to_owned()),
+        4 => prop::sample::select(OTHERS.as_slice()).prop_map(str::to_owned),
         1 => Just("CREATE TABLE IF NOT EXISTS made (id integer); INSERT INTO made VALUES (1); ROLLBACK".to_owned()),
     ]
 }
@@ -154,7 +188,8 @@ fn at_random(
                 site.prepare().await;
             }
             let kept = site.connect_as("app").await;
-            let start = dump(&site.connect().await).await;
+            let start = contents(&site.connect().await).await;
+            let all = dump(&site.connect().await).await;
             let oid = rows(&site.connect().await, OID).await;
             let found = counterexample(test, search, &workload(), async |workload| {
                 let after = match (process, configured.get()) {
@@ -162,16 +197,19 @@ fn at_random(
                         round(site, &Driver::new(config.clone()), &workload).await
                     }
                     (Process::Ahead, _) => {
-                        work(&kept, &workload).await;
+                        work(&kept, site, &workload).await;
                         site.release_and_look().await;
                         site.prepare().await;
-                        dump(&site.connect().await).await
+                        contents(&site.connect().await).await
                     }
                     _ => round(site, &site.driver, &workload).await,
                 };
                 prop_assert_eq!(&after, &start);
                 Ok(())
             });
+            if found.is_none() {
+                assert_eq!(dump(&site.connect().await).await, all);
+            }
             failed.set(found);
             // All of that in place: no workload changes the schema.
             assert_eq!(rows(&site.connect().await, OID).await, oid);
@@ -190,23 +228,24 @@ fn is_exact(test: &str, few: u32, prepare: Prepare, process: Process) {
 /// Does what a test does, resets, and looks.
 async fn round(site: &Site, driver: &Driver, workload: &[(Vec<String>, bool)]) -> String {
     let client = site.connect().await;
-    work(&client, workload).await;
+    work(&client, site, workload).await;
     drop(client);
     driver
         .prepare(&site.target)
         .await
         .unwrap_or_else(|error| panic!("{}", error.report()));
     driver.release(&site.target).await;
-    dump(&site.connect().await).await
+    contents(&site.connect().await).await
 }
 
-async fn work(client: &Client, workload: &[(Vec<String>, bool)]) {
+async fn work(client: &Client, site: &Site, workload: &[(Vec<String>, bool)]) {
     for (statements, is_committed) in workload {
         client.batch_execute("BEGIN").await.unwrap();
         for statement in statements {
+            let statement = statement.replace("{database}", site.target.name());
             drop(client.batch_execute("SAVEPOINT statement").await);
             // What the schema forbids fails, as it would in a test.
-            if client.batch_execute(statement).await.is_err() {
+            if client.batch_execute(&statement).await.is_err() {
                 drop(client.batch_execute("ROLLBACK TO statement").await);
             }
         }

@@ -8,7 +8,7 @@ use tokio_postgres::error::ErrorPosition;
 use crate::{Config, server::Server};
 
 /// Changes whenever a template of an earlier dagz must not be used any more.
-pub(crate) const FORMAT: &str = "dagz template 14";
+pub(crate) const FORMAT: &str = "dagz template 15";
 
 /// Runs the files, then the function, in `database`.
 pub(super) async fn run(server: &Server, database: &str, config: &Config) -> Result<()> {

@@ -217,6 +217,7 @@ impl Quick {
             false => String::new(),
         };
         let log = &self.log;
+        let prepared = log.unless_blind("ahead prepared", &prepared, "");
         let noted = "NOT EXISTS (SELECT FROM dagz_baseline.drift)";
         let event_triggers = "(SELECT count(*) = s.event_trigger_count AND NOT coalesce(bool_or(age(e.xmin) < age(s.mark::xid)), false) FROM pg_event_trigger e)";
         let objects = "NOT EXISTS (SELECT FROM pg_largeobject_metadata)";

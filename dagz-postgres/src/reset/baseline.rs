@@ -10,8 +10,8 @@ use dagz_core::{Error, ErrorKind, Result};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::{
-    catalog::{COLUMNS, COUNTS, SEQUENCES, TABLES, TRIGGERS},
-    log,
+    catalog::{COLUMNS, SEQUENCES, TABLES, TRIGGERS},
+    log, schema,
 };
 use crate::{Config, error, sql};
 
@@ -179,10 +179,11 @@ async fn capture_in_transaction(
         CaptureFor::Template => "''",
         CaptureFor::Itself => SETTINGS_STATE,
     };
+    let counts = schema::counts(&config.write_log);
     client
         .batch_execute(&format!(
             "INSERT INTO dagz_baseline.state SELECT pg_current_xact_id(), {is_watched}, {EVENT_TRIGGER_STATE}, \
-             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {OBJECT_CONTENTS}, {COUNTS}, \
+             {settings}, (SELECT count(*) FROM pg_largeobject_metadata), {OBJECT_CONTENTS}, {counts}, \
              {has_always_triggers}, {has_triggers}, {is_logged}, 'baseline', (SELECT count(*) FROM pg_event_trigger);
              COMMIT"
         ))

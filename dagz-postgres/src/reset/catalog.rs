@@ -57,44 +57,6 @@ pub(super) const TRIGGERS: &str = "
     EXISTS (SELECT FROM pg_trigger WHERE NOT tgisinternal AND tgenabled <> 'D')
         OR EXISTS (SELECT FROM pg_rewrite WHERE ev_type = '4' AND ev_enabled <> 'D')";
 
-/// How many rows the catalogs have that describe the schema, temporary objects aside: a dropped
-/// object leaves no newer row. Of types, those that nothing else describes.
-pub(super) const COUNTS: &str = "(SELECT concat_ws(' ', \
-    (SELECT count(*) FROM pg_class WHERE relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE c.relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_proc), \
-    (SELECT count(*) FROM pg_constraint a LEFT JOIN pg_class c ON c.oid = a.conrelid WHERE c.relpersistence IS DISTINCT FROM 't'), \
-    (SELECT count(*) FROM pg_attrdef d JOIN pg_class c ON c.oid = d.adrelid WHERE c.relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_trigger a JOIN pg_class c ON c.oid = a.tgrelid WHERE c.relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_rewrite a JOIN pg_class c ON c.oid = a.ev_class WHERE c.relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_policy a JOIN pg_class c ON c.oid = a.polrelid WHERE c.relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_enum), (SELECT count(*) FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE t.typtype IN ('d', 'r') AND n.nspname NOT LIKE 'pg\\_%temp\\_%'), (SELECT count(*) FROM pg_extension), \
-    (SELECT count(*) FROM pg_inherits a JOIN pg_class c ON c.oid = a.inhrelid WHERE c.relpersistence <> 't'), \
-    (SELECT count(*) FROM pg_namespace WHERE nspname NOT LIKE 'pg\\_%temp\\_%'), \
-    (SELECT count(*) FROM pg_description), (SELECT count(*) FROM pg_default_acl), \
-    (SELECT count(*) FROM pg_publication), (SELECT count(*) FROM pg_cast), (SELECT count(*) FROM pg_operator), \
-    (SELECT count(*) FROM pg_ts_config), (SELECT count(*) FROM pg_collation), \
-    (SELECT count(*) FROM pg_statistic_ext), (SELECT count(*) FROM pg_foreign_server)))";
-
-/// The same catalogs, for those that hold a row newer than the mark whose age is in `s.age`.
-pub(super) const NEWER: &str = "(EXISTS (SELECT FROM pg_class WHERE age(xmin) < s.age AND relpersistence <> 't') \
-    OR EXISTS (SELECT FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
-    OR EXISTS (SELECT FROM pg_attrdef a JOIN pg_class c ON c.oid = a.adrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
-    OR EXISTS (SELECT FROM pg_namespace WHERE age(xmin) < s.age AND nspname NOT LIKE 'pg\\_%temp\\_%') \
-    OR EXISTS (SELECT FROM pg_proc WHERE age(xmin) < s.age) \
-    OR EXISTS (SELECT FROM pg_constraint a LEFT JOIN pg_class c ON c.oid = a.conrelid WHERE age(a.xmin) < s.age AND c.relpersistence IS DISTINCT FROM 't') \
-    OR EXISTS (SELECT FROM pg_trigger a JOIN pg_class c ON c.oid = a.tgrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
-    OR EXISTS (SELECT FROM pg_rewrite a JOIN pg_class c ON c.oid = a.ev_class WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
-    OR EXISTS (SELECT FROM pg_policy a JOIN pg_class c ON c.oid = a.polrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
-    OR EXISTS (SELECT FROM pg_enum WHERE age(xmin) < s.age) \
-    OR EXISTS (SELECT FROM pg_type t JOIN pg_namespace n ON n.oid = t.typnamespace WHERE age(t.xmin) < s.age AND t.typtype IN ('d', 'r') AND n.nspname NOT LIKE 'pg\\_%temp\\_%') \
-    OR EXISTS (SELECT FROM pg_publication WHERE age(xmin) < s.age) \
-    OR EXISTS (SELECT FROM pg_statistic_ext WHERE age(xmin) < s.age) \
-    OR EXISTS (SELECT FROM pg_extension WHERE age(xmin) < s.age) \
-    OR EXISTS (SELECT FROM pg_description WHERE age(xmin) < s.age) \
-    OR EXISTS (SELECT FROM pg_sequence a JOIN pg_class c ON c.oid = a.seqrelid WHERE age(a.xmin) < s.age AND c.relpersistence <> 't') \
-    OR EXISTS (SELECT FROM pg_default_acl WHERE age(xmin) < s.age))";
-
 /// A table, or a materialised view.
 #[derive(Clone, Debug)]
 pub(super) struct Table {

@@ -85,9 +85,10 @@ pub(super) fn text(log: &WriteLog, traits: &Traits) -> String {
     )
     .to_owned();
     let objects = if has_objects {
+        let contents = format!(" OR s.object_contents <> {OBJECT_CONTENTS}");
+        let contents = log.unless_blind("contents", &contents, "");
         format!(
-            "(SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(o.xmin) < s.age), false) FROM pg_largeobject_metadata o) \
-             OR s.object_contents <> {OBJECT_CONTENTS}"
+            "(SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(o.xmin) < s.age), false) FROM pg_largeobject_metadata o){contents}"
         )
     } else {
         "EXISTS (SELECT FROM pg_largeobject_metadata)".to_owned()

@@ -1,17 +1,20 @@
 //! Finds what an earlier test left, by one prepared statement.
 //!
-//! The statement is written once per kept connection from the [`Catalog`], but for its first run,
+//! The statement is written (`probe/text.rs`) once per kept connection from the [`Catalog`], but for its first run,
 //! and answers in one row: whose the database is, who else is in it, whether the schema changed, and which tables and
 //! sequences differ from the start state. `reset/repair.rs` acts on its [`Findings`].
+
+mod text;
 
 use dagz_core::{ErrorKind, Result};
 use futures_util::future::join;
 use tokio_postgres::{Client, Row, Statement, types::Type};
 
+pub(super) use self::text::moved;
+use self::text::{leftovers, statement};
 use super::{
-    baseline::{EVENT_TRIGGER_STATE, OBJECT_CONTENTS, SETTINGS_STATE},
-    catalog::{COUNTS, Catalog, NEWER, Sequence, Table},
-    log, sessions,
+    catalog::{Catalog, Sequence, Table},
+    log::{self, WriteLog},
 };
 use crate::{Prepare, error, sql};
 
@@ -46,8 +49,6 @@ pub(super) enum TableStart {
     Empty,
     /// So many rows, none of them newer than the mark.
     Rows(i64),
-    /// A materialised view of so many rows, which only a new copy of the database restores.
-    View(i64),
 }
 
 /// A sequence and where it should stand.
@@ -91,13 +92,14 @@ impl Probe {
         catalog: &Catalog,
         prepare: Prepare,
         keep_tables: &[String],
+        log: &WriteLog,
     ) -> Result<Self, tokio_postgres::Error> {
         let tables = tables(catalog, prepare, keep_tables);
         let sequences = sequences(catalog, prepare, keep_tables);
         let probed: Vec<_> = (0..tables.len()).collect();
-        let text = statement(catalog, &tables, &probed, &sequences);
+        let text = statement(catalog, log, &tables, &probed, &sequences);
         let (present, statement) = join(
-            client.prepare_typed(&leftovers(catalog), &[Type::TEXT]),
+            client.prepare_typed(&leftovers(catalog, log), &[Type::TEXT]),
             client.prepare_typed(&text, &[]),
         )
         .await;
@@ -115,6 +117,7 @@ impl Probe {
         prepare: Prepare,
         keep_tables: &[String],
         unfilled: &[u32],
+        log: &WriteLog,
     ) -> Self {
         let tables = tables(catalog, prepare, keep_tables);
         let sequences = sequences(catalog, prepare, keep_tables);
@@ -126,8 +129,8 @@ impl Probe {
             .collect();
         Self {
             how: How::Once(
-                leftovers(catalog),
-                statement(catalog, &tables, &probed, &sequences),
+                leftovers(catalog, log),
+                statement(catalog, log, &tables, &probed, &sequences),
             ),
             probed,
             tables,
@@ -205,9 +208,8 @@ pub(super) fn tables(
         .iter()
         .filter_map(|table| {
             let start = match (prepare, table.is_view, table.rows) {
-                // Event triggers tell when a view is refreshed.
-                (_, true, _) if catalog.is_watched => return None,
-                (_, true, rows) => TableStart::View(rows.unwrap_or(0)),
+                // Event triggers tell when a view is refreshed, and so does its row of `pg_class`.
+                (_, true, _) => return None,
                 (Prepare::Baseline, false, Some(rows)) => TableStart::Rows(rows),
                 (Prepare::Truncate, false, _) if is_kept(table, keep_tables) => return None,
                 (_, false, _) => TableStart::Empty,
@@ -269,111 +271,6 @@ pub(super) fn sequences(
             }
         })
         .collect()
-}
-
-/// Whether sessions or prepared transactions of earlier tests are still there.
-fn leftovers(catalog: &Catalog) -> String {
-    let database = catalog.database;
-    let present = format!("pg_stat_get_activity(NULL) a WHERE a.datid = {database}");
-    let left = if catalog.is_superuser {
-        format!("{present} AND {}", sessions::is_leftover("a", "$1"))
-    } else {
-        let (any, is_left) = (
-            sessions::any(&present),
-            sessions::is_leftover_of_any("a", "$1"),
-        );
-        format!("{any} a WHERE {is_left}")
-    };
-    let prepared = if catalog.has_prepared {
-        format!(" OR EXISTS (SELECT FROM pg_prepared_xact() p WHERE p.dbid = {database})")
-    } else {
-        String::new()
-    };
-    format!("SELECT EXISTS (SELECT FROM {left}){prepared}")
-}
-
-fn statement(
-    catalog: &Catalog,
-    tables: &[ProbedTable],
-    probed: &[usize],
-    sequences: &[ProbedSequence],
-) -> String {
-    let database = catalog.database;
-    // The first reason that holds; NULL where none does.
-    let noted = if catalog.is_watched {
-        "WHEN EXISTS (SELECT FROM dagz_baseline.drift) THEN (SELECT concat_ws(' ', command, object) FROM dagz_baseline.drift LIMIT 1)"
-            .to_owned()
-    } else {
-        format!("WHEN s.catalogs IS DISTINCT FROM {COUNTS} OR {NEWER} THEN 'the catalogs differ'")
-    };
-    let drift = format!(
-        "CASE {noted} \
-              WHEN s.event_triggers <> {EVENT_TRIGGER_STATE} THEN 'the event triggers differ' \
-              WHEN s.settings <> {SETTINGS_STATE} THEN 'ALTER DATABASE … SET' END"
-    );
-    let contents = match catalog.large_objects {
-        0 => String::new(),
-        _ => format!(" OR s.object_contents <> {OBJECT_CONTENTS}"),
-    };
-    let tables: Vec<_> = probed
-        .iter()
-        .map(|index| table_expression(&tables[*index]))
-        .collect();
-    let sequences = moved(sequences, catalog.reads_sequences);
-    format!(
-        "SELECT (SELECT description FROM pg_shdescription WHERE objoid = {database} AND classoid = 1262), \
-                {drift}, \
-                (SELECT count(*) <> s.large_objects OR coalesce(bool_or(age(xmin) < s.age), false) FROM pg_largeobject_metadata){contents}, \
-                ARRAY[{}]::bigint[], {sequences} \
-         FROM (SELECT *, age(mark::xid) AS age FROM dagz_baseline.state OFFSET 0) s",
-        tables.join(", ")
-    )
-}
-
-/// For each sequence, whether it stands elsewhere than it should. Where the server `reads_sequences`
-/// by a function, that takes 1.5 µs each; else each is a query of its own, of 10 µs, since
-/// `pg_sequence_last_value` is blind to `setval(…, false)`.
-pub(super) fn moved(sequences: &[ProbedSequence], reads_sequences: bool) -> String {
-    if !reads_sequences || sequences.is_empty() {
-        let moved: Vec<_> = sequences
-            .iter()
-            .map(|sequence| {
-                format!(
-                    "(SELECT last_value <> {} OR is_called <> {} FROM {})",
-                    sequence.value, sequence.is_called, sequence.name
-                )
-            })
-            .collect();
-        return format!("ARRAY[{}]::boolean[]", moved.join(", "));
-    }
-    let list = |each: &dyn Fn(&ProbedSequence) -> String| {
-        let all: Vec<_> = sequences.iter().map(each).collect();
-        all.join(",")
-    };
-    // One that is gone reads as NULLs.
-    format!(
-        "(SELECT array_agg(coalesce((r.now).last_value <> r.value OR (r.now).is_called <> r.is_called, true) ORDER BY r.place) \
-          FROM (SELECT u.*, pg_get_sequence_data(u.oid) AS now \
-                FROM unnest('{{{}}}'::oid[], '{{{}}}'::bigint[], '{{{}}}'::boolean[]) \
-                     WITH ORDINALITY u (oid, value, is_called, place) OFFSET 0) r)",
-        list(&|sequence| sequence.oid.to_string()),
-        list(&|sequence| sequence.value.to_string()),
-        list(&|sequence| sequence.is_called.to_string()),
-    )
-}
-
-/// The table's size if it differs from its start, else NULL.
-fn table_expression(table: &ProbedTable) -> String {
-    let ProbedTable { oid, name, start } = table;
-    match start {
-        TableStart::Empty => {
-            format!("CASE WHEN EXISTS (SELECT FROM ONLY {name}) THEN pg_relation_size({oid}) END")
-        }
-        TableStart::Rows(rows) | TableStart::View(rows) => format!(
-            "CASE WHEN (SELECT count(*) <> {rows} OR coalesce(bool_or(age(xmin) < s.age), false) FROM ONLY {name}) \
-             THEN 0::bigint END"
-        ),
-    }
 }
 
 /// The error for a probe that failed for no reason that is dealt with.

@@ -44,9 +44,6 @@ pub(super) async fn plan(
             TableStart::Empty if *size >= function::LARGE => large.push(table),
             TableStart::Empty => filled.push(table),
             TableStart::Rows(_) => seeded.push(table),
-            TableStart::View(_) => {
-                return Ok(Plan::Rebuild(format!("{} was refreshed", table.name)));
-            }
         }
     }
     if findings.large_objects && catalog.large_objects > 0 {

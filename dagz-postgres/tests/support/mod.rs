@@ -4,6 +4,8 @@
 
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
+mod described;
+
 use std::{env, sync::OnceLock};
 
 use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Target};
@@ -174,8 +176,13 @@ pub(crate) async fn clean(base: &str, project: &str) {
     }
 }
 
-/// Every row of every table, the state of every sequence and what is in every large object, in an order of their own.
+/// All that there is in a database: [`contents`], and the schema in words.
 pub(crate) async fn dump(client: &Client) -> String {
+    contents(client).await + &described::describe(client).await
+}
+
+/// Every row of every table, the state of every sequence and what is in every large object, in an order of their own.
+pub(crate) async fn contents(client: &Client) -> String {
     let relations = client
         .query(
             "SELECT c.relkind::text, quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
