@@ -21,6 +21,7 @@ pub(crate) struct Destination<'a> {
 pub(crate) mod code {
     pub(crate) const DATABASE_EXISTS: u16 = 1007;
     pub(crate) const DATABASE_IS_GONE: u16 = 1008;
+    pub(crate) const DIRECTORY_IS_NOT_EMPTY: u16 = 1010;
     pub(crate) const TOO_MANY_CONNECTIONS: u16 = 1040;
     pub(crate) const NO_RIGHT_ON_DATABASE: u16 = 1044;
     pub(crate) const WRONG_CREDENTIALS: u16 = 1045;
@@ -45,7 +46,9 @@ pub(crate) mod code {
     pub(crate) const LOG_MAY_BREAK: u16 = 1418;
     pub(crate) const LOG_NEEDS_SUPER: u16 = 1419;
     pub(crate) const QUERY_WAS_ENDED: u16 = 1317;
+    pub(crate) const TABLESPACE_DISCARDED: u16 = 1814;
     pub(crate) const CONNECTION_WAS_ENDED: u16 = 1927;
+    pub(crate) const DATABASE_IS_READ_ONLY: u16 = 3989;
     pub(crate) const NOT_A_SEQUENCE: u16 = 4089;
     pub(crate) const UNKNOWN_SEQUENCE: u16 = 4091;
 }
@@ -197,6 +200,7 @@ pub(crate) fn is_shape_changed(error: &mysql_async::Error) -> bool {
         code::UNKNOWN_DATABASE,
         code::NO_DATABASE_CHOSEN,
         code::INVALID_VIEW,
+        code::TABLESPACE_DISCARDED,
         code::NOT_A_SEQUENCE,
         code::UNKNOWN_SEQUENCE,
     ]

@@ -1,6 +1,6 @@
 //! Makes workers' databases: from a template, or by the user's own function.
 //!
-//! `provision/admin.rs` holds the connection on which databases are made and dropped,
+//! `provision/admin.rs` holds the connection on which databases are made, and `provision/dropping.rs` dropped,
 //! `provision/stamp.rs` decides whose a database is, `provision/template.rs` makes templates,
 //! `provision/migrations.rs` reads and runs SQL files, `provision/clone.rs` copies by definitions, `provision/gate.rs`
 //! adds what keeps writers out between tests, and `provision/cleanup.rs` lists and removes what dagz made. [`init`] is
@@ -10,6 +10,7 @@ mod admin;
 mod cleanup;
 mod clone;
 mod doctor;
+mod dropping;
 mod gate;
 mod migrations;
 mod stamp;
@@ -182,7 +183,7 @@ async fn copy(
     if driver.config().write_gate {
         made = gate::add(&mut admin.conn, made, &mut start).await?;
     }
-    start.schema = made.fingerprint();
+    start.schema = made.fingerprint(driver.config().blind);
     admin
         .stamp(name, &stamp.complete(), &start.to_json())
         .await?;
@@ -266,7 +267,8 @@ impl Driver {
         let schema = Schema::read(&mut admin.conn, target.name())
             .await
             .map_err(failed)?;
-        let mut start = baseline::capture(&mut admin.conn, &schema, true)
+        let blind = self.config().blind;
+        let mut start = baseline::capture(&mut admin.conn, &schema, true, blind)
             .await
             .map_err(failed)?;
         for sequence in &start.sequences {
@@ -277,7 +279,7 @@ impl Driver {
         start.rows_in = keep_rows(&mut admin, target, &schema, &start).await?;
         if self.config().write_gate {
             let gated = gate::add(&mut admin.conn, schema, &mut start).await?;
-            start.schema = gated.fingerprint();
+            start.schema = gated.fingerprint(blind);
         }
         let stamp = Stamp::new(target, Role::Worker, "adopted", ()).complete();
         admin.stamp(target.name(), &stamp, &start.to_json()).await?;

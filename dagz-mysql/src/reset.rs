@@ -18,7 +18,7 @@ mod keeper;
 pub(crate) mod lock;
 mod locked;
 mod owner;
-mod prepared;
+pub(crate) mod prepared;
 mod probe;
 mod repair;
 pub(crate) mod sessions;
@@ -92,7 +92,7 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
     loop {
         let mut keeper = match slot.take() {
             Some(keeper) if !keeper.conn.is_disconnected() => keeper,
-            _ => match Keeper::open(&database, target).await? {
+            _ => match Keeper::open(driver, &database, target).await? {
                 Opened::Keeper(keeper) => *keeper,
                 Opened::Missing => {
                     // Dropped by somebody, or by a rebuild that was killed half-way.

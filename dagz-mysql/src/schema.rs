@@ -97,6 +97,8 @@ pub(crate) struct Schema {
     pub(crate) database: String,
     pub(crate) charset: String,
     pub(crate) collation: String,
+    /// What else the server tells of the database itself: a comment on MariaDB, whether it is read only on MySQL.
+    options: String,
     pub(crate) objects: Vec<Object>,
     pub(crate) triggers: Vec<Trigger>,
     /// What dagz's own triggers are, and the table that they mention.
@@ -110,15 +112,15 @@ pub(crate) struct Schema {
 impl Schema {
     /// Reads the schema of `database`, in which the session is afterwards.
     pub(crate) async fn read(conn: &mut Conn, database: &str) -> Result<Self, mysql_async::Error> {
-        let literal = sql::literal(database);
+        let (literal, quoted) = (sql::literal(database), sql::identifier(database));
         // `@@collation_database` would be what the session saw when it chose the database.
         let names = format!(
-            "USE {}; SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME \
-             FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {literal}; SHOW FULL TABLES; \
+            "USE {quoted}; SELECT SCHEMA_NAME, DEFAULT_CHARACTER_SET_NAME, DEFAULT_COLLATION_NAME \
+             FROM information_schema.SCHEMATA WHERE SCHEMA_NAME = {literal}; SHOW CREATE DATABASE {quoted}; \
+             SHOW FULL TABLES; \
              SELECT ROUTINE_SCHEMA, ROUTINE_NAME, ROUTINE_TYPE FROM information_schema.ROUTINES \
              WHERE ROUTINE_SCHEMA = {literal} ORDER BY ROUTINE_TYPE, ROUTINE_NAME; \
-             SHOW TRIGGERS; SHOW EVENTS",
-            sql::identifier(database),
+             SHOW TRIGGERS; SHOW EVENTS"
         );
         let results = run(conn, &names).await?;
         let mut results = results.iter().map(Vec::as_slice);
@@ -126,6 +128,7 @@ impl Schema {
         next();
         let is_this = |row: &&Row| text(row, 0).as_deref() == Some(database);
         let defaults = next().iter().find(is_this);
+        let create = next().first().and_then(|row| text(row, 1));
         let (mut kinds, mut triggers, mut enabled_events) = (Vec::new(), Vec::new(), Vec::new());
         let (mut marks, mut gate) = (0, Vec::new());
         for row in next() {
@@ -191,6 +194,7 @@ impl Schema {
             database: database.to_owned(),
             charset,
             collation,
+            options: create.map_or_else(String::new, |create| options(&create)),
             objects: definitions(conn, kinds).await?,
             triggers,
             gate,
@@ -214,16 +218,21 @@ impl Schema {
         names.filter(|name| *name != GATE_TABLE)
     }
 
-    /// The same for two databases whose objects are defined alike, wherever their counters stand.
-    pub(crate) fn fingerprint(&self) -> String {
+    /// The same for two databases whose objects are defined alike, wherever their counters stand; but for those of the
+    /// kind that is to be `blind` to.
+    pub(crate) fn fingerprint(&self, blind: Option<&str>) -> String {
         let mut hash = Sha256::new();
         let mut add = |part: &str| {
             hash.update(part.len().to_be_bytes());
             hash.update(part);
         };
-        add(&self.charset);
-        add(&self.collation);
-        for object in &self.objects {
+        if blind != Some("DATABASE") {
+            for part in [&self.charset, &self.collation, &self.options] {
+                add(part);
+            }
+        }
+        let objects = self.objects.iter();
+        for object in objects.filter(|object| blind != Some(object.kind.word())) {
             let Object {
                 kind,
                 name,
@@ -237,11 +246,15 @@ impl Schema {
             add(kind.word());
             add(name);
             add(&self.definition(object).unwrap_or_default());
-            for setting in [sql_mode, client, collation, time_zone, database_collation] {
-                add(setting.as_deref().unwrap_or_default());
+            if blind != Some("settings") {
+                for setting in [sql_mode, client, collation, time_zone, database_collation] {
+                    add(setting.as_deref().unwrap_or_default());
+                }
             }
         }
-        self.gate.iter().for_each(|part| add(part));
+        if blind != Some("gate") {
+            self.gate.iter().for_each(|part| add(part));
+        }
         hash.finalize()
             .iter()
             .map(|byte| format!("{byte:02x}"))
@@ -271,10 +284,22 @@ impl Schema {
         Some(create)
     }
 
+    /// The words that give another database the comment of this one, which MariaDB knows and MySQL does not.
+    pub(crate) fn comment(&self) -> Option<&str> {
+        let options = Some(&*self.options);
+        options.filter(|options| options.starts_with("COMMENT "))
+    }
+
     /// Where the counter of `table` stands; `None` where it has none or never used it.
     pub(crate) fn counter(&self, table: &Object) -> Option<u64> {
         without_counter(table.create.as_deref()?).1
     }
+}
+
+/// What the statement that makes a database says after its name and its character set.
+fn options(create: &str) -> String {
+    let end = create.find(" */").map_or(create.len(), |at| at + 3);
+    create[end..].trim().to_owned()
 }
 
 /// The definitions of the objects of these names.

@@ -10,8 +10,19 @@ const SCHEMA: &str = "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name
     INSERT INTO item (name) VALUES ('seed'); CREATE VIEW names AS SELECT name FROM item;
     CREATE PROCEDURE clear() DELETE FROM item; CREATE EVENT never ON SCHEDULE EVERY 1 YEAR DISABLE DO DELETE FROM item";
 
-/// MariaDB only.
-const SEQUENCE: &str = "CREATE SEQUENCE number START WITH 5";
+/// MariaDB only. The second is at its second value.
+const SEQUENCE: &str = "CREATE SEQUENCE number START WITH 5;
+    CREATE SEQUENCE circle MAXVALUE 3 CYCLE NOCACHE; DO NEXTVAL(circle)";
+
+/// What each of them lets one do to a database and what is in it, MariaDB and MySQL.
+const OF_MARIADB: [&str; 2] = [
+    "ALTER DATABASE COMMENT 'changed'",
+    "ALTER TABLE item DISCARD TABLESPACE",
+];
+const OF_MYSQL: [&str; 2] = [
+    "ALTER DATABASE READ ONLY = 1",
+    "ALTER TABLE item DISCARD TABLESPACE",
+];
 
 fn with_schema(config: Config) -> Config {
     config.migrate_with("1", |opts| async move {
@@ -34,13 +45,15 @@ async fn state(site: &Site) -> Vec<String> {
         "SELECT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA = DATABASE()",
         "SELECT EVENT_NAME, INTERVAL_FIELD FROM information_schema.EVENTS WHERE EVENT_SCHEMA = DATABASE()",
         "SELECT @@collation_database",
+        &format!("SHOW CREATE DATABASE `{}`", site.target.name()),
     ] {
         state.extend(rows(&mut conn, query).await);
     }
     if is_mariadb().await {
         for query in [
             "SHOW CREATE SEQUENCE number",
-            "SELECT next_not_cached_value FROM number",
+            "SELECT next_not_cached_value, cycle_count FROM number",
+            "SELECT next_not_cached_value, cycle_count FROM circle",
         ] {
             state.extend(rows(&mut conn, query).await);
         }
@@ -91,6 +104,13 @@ fn changes_of_the_schema_are_undone() {
                 ] {
                     assert!(after(site, statements).await, "{statements}");
                 }
+                let own = match is_mariadb().await {
+                    true => OF_MARIADB,
+                    false => OF_MYSQL,
+                };
+                for statements in own {
+                    assert!(after(site, statements).await, "{statements}");
+                }
             },
         );
     }
@@ -112,6 +132,11 @@ fn changes_of_sequences_are_undone_on_mariadb() {
             ("RENAME TABLE number TO other", true),
             ("ALTER SEQUENCE number RESTART 50", false),
             ("DO SETVAL(number, 70)", false),
+            // Back to where it was.
+            (
+                "DO NEXTVAL(circle); DO NEXTVAL(circle); DO NEXTVAL(circle)",
+                false,
+            ),
         ] {
             assert_eq!(after(site, statements).await, is_change, "{statements}");
         }

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use dagz_core::{DbConfig as _, ErrorKind};
 use dagz_mysql::{
-    Config,
-    mysql_async::{Conn, OptsBuilder, prelude::Queryable as _},
+    Config, Driver,
+    mysql_async::{OptsBuilder, prelude::Queryable as _},
 };
 use support::{Site, at_site, connect, details, doing, execute, is_mariadb, opts, rows};
 
@@ -146,80 +146,6 @@ fn a_lock_by_name_stays_with_an_idle_session() {
     });
 }
 
-/// Rolls the prepared transaction `name` back, once its session is gone; tells whether there was one.
-async fn roll_back(conn: &mut Conn, name: &str) -> bool {
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(5) {
-        if conn
-            .query_drop(format!("XA ROLLBACK '{name}'"))
-            .await
-            .is_ok()
-        {
-            return true;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    false
-}
-
-/// Rolls back what a run that failed has left prepared, which would keep its databases from being removed.
-async fn roll_all_back(base: &str) {
-    let mut conn = connect(&opts("")).await;
-    let prepared: Vec<(u64, u64, u64, String)> = conn.query("XA RECOVER").await.unwrap();
-    for (_, _, _, name) in prepared {
-        if name.starts_with(base) {
-            roll_back(&mut conn, &name).await;
-        }
-    }
-}
-
-#[test]
-fn a_prepared_transaction_is_told_and_how_it_ends() {
-    support::run(roll_all_back(&support::base("prepared")));
-    at_site("prepared", with_schema, async |site: &Site| {
-        site.init().await;
-        let mut admin = connect(&opts("")).await;
-        for is_gone in [true, false] {
-            let name = format!("{} {is_gone}", site.target.name());
-            let mut leaked = Some(site.connect().await);
-            if let Some(conn) = &mut leaked {
-                for statement in [
-                    "XA START {}",
-                    "INSERT INTO item VALUES (1)",
-                    "XA END {}",
-                    "XA PREPARE {}",
-                ] {
-                    execute(conn, &statement.replace("{}", &format!("'{name}'"))).await;
-                }
-            }
-            if let Some(conn) = leaked.take_if(|_| is_gone) {
-                conn.disconnect().await.unwrap();
-            }
-            site.driver.release(&site.target).await;
-            let started = Instant::now();
-            let outcome = site.driver.prepare(&site.target).await;
-            let waited = started.elapsed();
-            // Before anything else fails, for nobody would end it.
-            let stays = match &mut leaked {
-                Some(conn) => conn.ping().await.is_ok(),
-                None => false,
-            };
-            drop(leaked);
-            let was_there = roll_back(&mut admin, &name).await;
-            let error = outcome.expect_err("locks are held");
-            assert_eq!(error.kind(), ErrorKind::InUse, "{}", error.report());
-            let report = error.report().to_string();
-            for part in [site.target.name(), "`XA RECOVER`", "`XA ROLLBACK`"] {
-                assert!(report.contains(part), "`{part}` is not in: {report}");
-            }
-            assert!(was_there && !stays, "only its session was ours to end");
-            assert!(waited < Duration::from_secs(10), "{waited:?}");
-            site.prepare().await;
-            assert_eq!(rows(&mut site.connect().await, LEFT).await, ["0 1,2"]);
-        }
-    });
-}
-
 /// More than are looked at by one statement.
 const MANY: usize = 250;
 
@@ -323,7 +249,7 @@ fn another_run_on_the_same_database_is_named() {
         site.init().await;
         // As from another machine whose node index is wrong: a driver that knows nothing of ours.
         let other = Site {
-            driver: dagz_mysql::Driver::new(with_schema(Config::from_opts(opts(&site.base)))),
+            driver: Driver::new(with_schema(Config::from_opts(opts(&site.base)))),
             target: site.target.clone(),
             base: site.base.clone(),
             scope: None,

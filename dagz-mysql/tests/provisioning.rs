@@ -13,12 +13,13 @@ use std::{
     thread,
 };
 
-use dagz_core::{DbConfig as _, ErrorKind};
+use dagz_core::{DbConfig as _, ErrorKind, Settings, Target, Worker};
 use dagz_mysql::{
-    Config, Driver, databases,
+    Config, Driver, Stamped, databases,
     mysql_async::{OptsBuilder, prelude::Queryable as _},
 };
-use support::{Site, at_site, connect, execute, opts, rows};
+use dagz_testkit::site;
+use support::{Site, at_site, base, connect, execute, opts, rows};
 
 #[test]
 fn files_make_the_schema_in_their_order() {
@@ -86,6 +87,16 @@ fn a_file_that_fails_is_named_and_leaves_nothing() {
     );
 }
 
+/// What there is for the site's base: templates, and workers' databases.
+async fn made_for(site: &Site) -> (Vec<Stamped>, Vec<Stamped>) {
+    let made = databases(&Config::from_opts(opts("")), site.target.project()).await;
+    let made = made.unwrap_or_else(|error| panic!("{}", error.report()));
+    let ours = made
+        .into_iter()
+        .filter(|found| found.base() == Some(&site.base));
+    ours.partition(Stamped::is_template)
+}
+
 #[test]
 fn three_templates_stay() {
     at_site(
@@ -101,14 +112,13 @@ fn three_templates_stay() {
             for tag in ["1", "2", "3", "4", "5"] {
                 tagged(tag).worker_init(&site.target).await.unwrap();
             }
-            let made = databases(&Config::from_opts(opts("")), site.target.project())
-                .await
-                .unwrap();
-            let ours = made.iter().filter(|found| found.base() == Some(&site.base));
-            let (templates, workers): (Vec<_>, Vec<_>) =
-                ours.partition(|found| found.is_template());
-            assert_eq!((templates.len(), workers.len()), (3, 1), "{made:?}");
-            let worker = workers[0];
+            let (templates, workers) = made_for(site).await;
+            assert_eq!(
+                (templates.len(), workers.len()),
+                (3, 1),
+                "{templates:?} {workers:?}"
+            );
+            let worker = &workers[0];
             assert_eq!(worker.name(), site.target.name());
             assert_eq!(worker.worker(), Some(site.target.worker()));
             assert!(worker.made().is_some() && worker.job().is_some());
@@ -116,40 +126,82 @@ fn three_templates_stay() {
     );
 }
 
+/// What `base` is called for each worker, up to four: who is of one worker waits for whoever makes that one's database, and
+/// meets nobody who makes the template.
+fn targets_of_all(base: &str) -> Vec<Target> {
+    let workers = Settings::current().unwrap().workers().min(4);
+    let targets = (0..workers).map(|number| {
+        let _guard = site::enter_on(Worker::new(number), "provisioning::together");
+        support::target(base)
+    });
+    targets.collect()
+}
+
 #[test]
 fn many_make_one_template() {
+    // Before this test has a worker: nobody holds one while waiting for another.
+    let targets = targets_of_all(&base("together"));
+    let ran = Arc::new(AtomicU32::new(0));
+    // Drivers that share nothing, as in processes of their own.
+    let driver = || {
+        let ran = Arc::clone(&ran);
+        let config = Config::from_opts(opts(&base("together")));
+        Driver::new(config.migrate_with("1", move |opts| {
+            ran.fetch_add(1, Ordering::Relaxed);
+            async move {
+                let mut conn = connect(&opts).await;
+                conn.query_drop("CREATE TABLE item (id INT); DO SLEEP(0.2)")
+                    .await
+            }
+        }))
+    };
     at_site(
         "together",
         |config| config,
         async |site: &Site| {
-            let ran = Arc::new(AtomicU32::new(0));
-            let driver = || {
-                let ran = Arc::clone(&ran);
-                let config = Config::from_opts(opts(&site.base));
-                Driver::new(config.migrate_with("1", move |opts| {
-                    ran.fetch_add(1, Ordering::Relaxed);
-                    async move {
-                        let mut conn = connect(&opts).await;
-                        conn.query_drop("CREATE TABLE item (id INT); DO SLEEP(0.2)")
-                            .await
-                    }
-                }))
-            };
-            let (one, two) = (driver(), driver());
-            let (first, second) =
-                tokio::join!(one.worker_init(&site.target), two.worker_init(&site.target));
-            first.unwrap();
-            second.unwrap();
+            // Two of one worker's, which take turns at its database.
+            let all = targets.iter().chain([&targets[0]]).cloned();
+            let all: Vec<_> = all
+                .map(|target| {
+                    let driver = driver();
+                    tokio::spawn(async move { driver.worker_init(&target).await })
+                })
+                .collect();
+            for made in all {
+                let made = made.await.unwrap();
+                made.unwrap_or_else(|error| panic!("{}", error.report()));
+            }
             assert_eq!(ran.load(Ordering::Relaxed), 1, "it was migrated once");
-            let made = databases(&Config::from_opts(opts("")), site.target.project())
-                .await
-                .unwrap();
-            let ours = made.iter().filter(|found| found.base() == Some(&site.base));
-            let (templates, workers): (Vec<_>, Vec<_>) =
-                ours.partition(|found| found.is_template());
-            assert_eq!((templates.len(), workers.len()), (1, 1), "{made:?}");
+            let (templates, workers) = made_for(site).await;
+            assert_eq!((templates.len(), workers.len()), (1, targets.len()));
+            let one = driver();
             one.prepare(&site.target).await.unwrap();
             one.release(&site.target).await;
+        },
+    );
+}
+
+/// Others may have a database of a template's name, and it locked, for as long as they like.
+#[test]
+fn a_template_is_made_beside_one_that_is_locked() {
+    let another = format!("{}_jw_00000000", base("locked_one"));
+    let make = format!(
+        "DROP DATABASE IF EXISTS `{another}`; CREATE DATABASE `{another}`; USE `{another}`;
+         CREATE TABLE dagz_stamp (id INT, stamp TEXT); LOCK TABLES dagz_stamp WRITE"
+    );
+    at_site(
+        "beside_locked",
+        |config| config.migrate_with("1", |_| async { Ok::<_, dagz_core::Error>(()) }),
+        async |site: &Site| {
+            let mut other = connect(&opts("")).await;
+            execute(&mut other, &make).await;
+            let outcome = site.driver.worker_init(&site.target).await;
+            execute(
+                &mut other,
+                &format!("UNLOCK TABLES; DROP DATABASE `{another}`"),
+            )
+            .await;
+            outcome.unwrap_or_else(|error| panic!("{}", error.report()));
         },
     );
 }

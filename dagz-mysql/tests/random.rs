@@ -308,11 +308,16 @@ fn each_detection_is_needed() {
         ("waiting", Process::Same, Does::Write),
         ("tables", Process::Gated, Does::Write),
         ("waiting", Process::Gated, Does::Write),
+        // Tables that the gate does not stand for.
+        ("ungated", Process::Gated, Does::Write),
+        ("insert triggers", Process::Same, Does::Write),
+        ("delete triggers", Process::New, Does::Write),
     ] {
         if detection == "sequences" && !has_sequences {
             continue;
         }
-        let test = format!("random_{detection}_{process:?}").to_lowercase();
+        let test = format!("random_{detection}_{process:?}");
+        let test = test.replace(' ', "_").to_lowercase();
         let (prepare, blind) = (Prepare::Baseline, Some(detection));
         assert_needed(&test, detection, |test| {
             at_random((test, Search::Expected), prepare, (process, does), blind)

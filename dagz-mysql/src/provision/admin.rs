@@ -1,9 +1,9 @@
 //! The connection on which databases are made and dropped, and the locks that go with it.
 //!
-//! [`Admin`] sits in no database. Its locks are by database name, and keep processes, also of other
+//! [`Admin`] sits in no database; `provision/dropping.rs` has how it drops one. Its locks are by database name, and keep processes, also of other
 //! machines, from making one database twice. Used by `provision` only.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use dagz_core::{Error, ErrorKind, Result, Worker};
 use mysql_async::{Conn, prelude::Queryable as _};
@@ -26,9 +26,6 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(300);
 
 /// How often a database is looked at again while others drop it.
 const LOOKS: usize = 10;
-
-/// How long a drop may wait for sessions that were told to end.
-const DROP_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Admin<'a> {
     server: &'a Server,
@@ -165,7 +162,7 @@ impl<'a> Admin<'a> {
     }
 
     /// The user that dagz connects as, without a host.
-    fn account(&self) -> String {
+    pub(super) fn account(&self) -> String {
         let account = self
             .server
             .facts()
@@ -201,39 +198,6 @@ impl<'a> Admin<'a> {
                     format!("cannot stamp database `{name}`")
                 };
                 Err(self.failed(message, stopped.error))
-            }
-        }
-    }
-
-    /// Drops `name`, which the caller has proved to be dagz's own, and which nobody is using.
-    pub(super) async fn drop_database(&mut self, name: &str) -> Result<()> {
-        let statement = format!("DROP DATABASE IF EXISTS {}", sql::identifier(name));
-        let deadline = Instant::now() + DROP_PATIENCE;
-        // Whatever is still connected to it would hold the drop up, or write after it.
-        self.end_sessions(name).await?;
-        loop {
-            match self.conn.query_drop(&statement).await {
-                Ok(()) => return Ok(()),
-                Err(error) if error::is_busy(&error) && Instant::now() < deadline => {
-                    self.end_sessions(name).await?;
-                    // Only now those elsewhere: until a drop has waited in vain, whoever holds a lock may
-                    // be another process that looks at the stamp for a moment.
-                    let facts = self.server.facts()?;
-                    sessions::end_all(&mut self.conn, facts, name, Among::Holding).await?;
-                }
-                Err(error) => {
-                    let message = if error::is_denied(&error) {
-                        format!(
-                            "user `{}` may not drop database `{name}` at `{}`: {}",
-                            self.account(),
-                            self.server.shown(),
-                            self.server.grant(name)
-                        )
-                    } else {
-                        format!("cannot drop database `{name}` at `{}`", self.server.shown())
-                    };
-                    return Err(self.failed(message, error));
-                }
             }
         }
     }

@@ -82,7 +82,18 @@ async fn settings_back(conn: &mut Conn, source: &Schema, name: &str) -> Result<(
         "SET NAMES utf8mb4; SET SESSION sql_mode = '{SQL_MODE}', time_zone = '+00:00'"
     ))
     .await
-    .map_err(|error| cannot("finish", source, name, error))
+    .map_err(|error| cannot("finish", source, name, error))?;
+    let Some(comment) = source.comment().filter(|_| source.database != name) else {
+        return Ok(());
+    };
+    let statement = format!(
+        "ALTER DATABASE {} COLLATE {} {comment}",
+        sql::identifier(name),
+        source.collation
+    );
+    conn.query_drop(statement)
+        .await
+        .map_err(|error| cannot("finish", source, name, error))
 }
 
 /// Makes tables or sequences, many at a time.

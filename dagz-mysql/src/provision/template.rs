@@ -156,7 +156,7 @@ async fn make(
 
     let schema = Schema::read(&mut admin.conn, name).await.map_err(read)?;
     clone::disable_events(&mut admin.conn, &schema).await?;
-    let mut start = baseline::capture(&mut admin.conn, &schema, false)
+    let mut start = baseline::capture(&mut admin.conn, &schema, false, config.blind)
         .await
         .map_err(read)?;
     start.events = schema.enabled_events;
@@ -217,7 +217,8 @@ async fn prune(admin: &mut Admin<'_>, target: &Target, current: &Template) -> Re
         .map_err(|error| admin.failed("cannot list templates".to_owned(), error))?;
     let mut others = Vec::new();
     for name in names.into_iter().filter(|name| *name != current.name) {
-        let Some(row) = admin.row(&name).await? else {
+        // One that others have locked, such as somebody else who drops it, can wait.
+        let Ok(Some(row)) = admin.row(&name).await else {
             continue;
         };
         if let Owner::Ours(stamp) = stamp::owner(target.project(), &name, &row)

@@ -74,7 +74,7 @@ struct Closing<'a> {
     own: &'a [u32],
     fence: &'a Fence,
     database: &'a str,
-    is_blind: bool,
+    blind: Option<&'static str>,
 }
 
 impl Closing<'_> {
@@ -93,8 +93,8 @@ impl Closing<'_> {
             if found.are_others {
                 return None;
             }
-            if found.is_closed || self.is_blind {
-                return Some(changes::count(&counts.rows));
+            if found.is_closed || self.blind == Some("schema") {
+                return Some(changes::count(&counts.rows, self.blind));
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -266,8 +266,8 @@ impl Keeper {
         if conn.query_drop(probe.locking(flavour)).await.is_err() {
             return Attempt::Failed;
         }
-        let is_blind = probe.blind == Some("schema");
-        if !is_blind && !fence.close(database).await {
+        let is_open = probe.blind == Some("schema");
+        if !is_open && !fence.close(database).await {
             return Attempt::Failed;
         }
         let closing = Closing {
@@ -275,7 +275,7 @@ impl Keeper {
             own: &own,
             fence,
             database,
-            is_blind,
+            blind: probe.blind,
         };
         // Until then `TRUNCATE` changes tables that a gate stands for.
         if probe.has_gate() && closing.changes(conn).await.is_none() {
@@ -290,7 +290,7 @@ impl Keeper {
             self.hold.looker = None;
             return Attempt::Failed;
         };
-        if findings.stamp.as_deref() != Some(&*self.stamp) {
+        if !findings.have_stamp(&self.stamp, probe.blind) {
             return Attempt::Failed;
         }
         let Some(changes) = closing.changes(conn).await else {

@@ -48,6 +48,8 @@ pub(crate) struct Keeper {
     /// How many changes of schemas there were when this one was known to be as at the start.
     pub(super) changes: Option<i64>,
     pub(super) is_locked: bool,
+    /// What tests have shown that something depends on.
+    pub(super) blind: Option<&'static str>,
     /// What is known of this database, and kept as it is, since its last test ended.
     pub(super) hold: Hold,
 }
@@ -78,7 +80,11 @@ pub(super) enum Outcome {
 
 impl Keeper {
     /// Opens one for the database of `target`, which must be dagz's own.
-    pub(super) async fn open(database: &Database, target: &Target) -> Result<Opened> {
+    pub(super) async fn open(
+        driver: &Driver,
+        database: &Database,
+        target: &Target,
+    ) -> Result<Opened> {
         let purpose = provision::session_name(target, "prepare");
         let server = &database.server;
         let mut conn = match server.connect(Some(target.name()), &purpose).await {
@@ -118,6 +124,7 @@ impl Keeper {
             is_noted: false,
             changes: row(1).and_then(|row| column(row, 1)),
             is_locked: false,
+            blind: driver.config().blind,
             hold: Hold::default(),
         })))
     }
@@ -137,7 +144,6 @@ impl Keeper {
             return self.still_ours(target).await;
         }
         self.learn(driver, target, mode);
-        let is_blind = driver.config().blind == Some("changes");
         let mut large = HashSet::new();
         if let Some(outcome) = self.proceed(target, mode, patience, &mut large).await? {
             return Ok(outcome);
@@ -152,7 +158,7 @@ impl Keeper {
                     continue;
                 }
             };
-            if !is_blind
+            if self.blind != Some("changes")
                 && let Some(reason) = self.drift(target, findings.changes, patience).await?
             {
                 return Ok(Outcome::Rebuild(reason));
@@ -193,7 +199,7 @@ impl Keeper {
             mode,
             config.identity,
             &config.keep_tables,
-            config.blind,
+            self.blind,
         );
         match mode {
             Prepare::Truncate => self.probes.truncate = Some(probe),
@@ -228,7 +234,7 @@ impl Keeper {
         }
         self.is_locked = true;
         match stopped {
-            None if findings.stamp.as_deref() != Some(&*self.stamp) => {
+            None if !findings.have_stamp(&self.stamp, self.blind) => {
                 self.check_stamp(target).await?;
                 Ok(Looked::Rebuild("its stamp was changed".to_owned()))
             }
@@ -243,7 +249,7 @@ impl Keeper {
                     return Ok(Looked::Held);
                 }
                 if error::is_shape_changed(&error) {
-                    if step == Step::Stamp || findings.stamp.as_deref() != Some(&*self.stamp) {
+                    if step == Step::Stamp || !findings.have_stamp(&self.stamp, self.blind) {
                         self.check_stamp(target).await?;
                     }
                     return Ok(Looked::Rebuild(shape(&error)));

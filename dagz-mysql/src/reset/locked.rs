@@ -28,7 +28,8 @@ impl Probe {
     /// What is locked beside the stamp, and in which way.
     pub(super) fn held(&self) -> impl Iterator<Item = (&str, &'static str)> {
         let gate = self.has_gate().then_some(GATE_TABLE);
-        let tables = self.all().filter(|table| !table.is_gated);
+        let is_blind = gate.is_some() && self.blind == Some("ungated");
+        let tables = self.all().filter(move |table| !table.is_gated && !is_blind);
         let tables = gate.into_iter().chain(tables.map(|table| &*table.quoted));
         let tables = tables.enumerate().map(|(index, name)| match index {
             // One of this kind must be among them, for which the schema's lock is shared; and those who share the

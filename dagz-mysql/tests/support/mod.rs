@@ -4,6 +4,9 @@
 
 #![expect(dead_code, reason = "each test binary uses a part of it")]
 
+pub(crate) mod definitions;
+pub(crate) mod prepared;
+
 use std::{
     env,
     future::Future,
@@ -18,6 +21,7 @@ use dagz_mysql::{
 };
 use dagz_testkit::site;
 pub(crate) use dagz_testkit::site::{base, run};
+use definitions::definitions;
 use tokio::task::JoinHandle;
 
 /// The server to test against.
@@ -196,18 +200,29 @@ pub(crate) async fn dump(conn: &mut Conn) -> String {
         .await
         .expect("columns are listed");
     let mut dump = String::new();
+    // Their former rows are a part of them. Nothing else that is listed tells.
+    let versioned = rows(
+        conn,
+        "SELECT TABLE_NAME FROM information_schema.TABLES \
+         WHERE TABLE_SCHEMA = DATABASE() AND TABLE_TYPE = 'SYSTEM VERSIONED'",
+    )
+    .await;
     for (name, kind) in relations {
         if kind == "VIEW" || name.starts_with("dagz_") {
             continue;
         }
         dump += &format!("{kind} {name}\n");
         let query = match kind.as_str() {
-            "SEQUENCE" => format!("SELECT next_not_cached_value FROM `{name}`"),
+            "SEQUENCE" => format!("SELECT next_not_cached_value, cycle_count FROM `{name}`"),
             _ => {
                 let columns = listed.iter().filter(|(table, _, _)| *table == name);
                 let columns = columns.map(|(_, column, kind)| exact(column, kind));
                 let columns = columns.collect::<Vec<_>>().join(", ");
-                format!("SELECT {columns} FROM `{}`", name.replace('`', "``"))
+                let all = match versioned.contains(&name) {
+                    true => " FOR SYSTEM_TIME ALL",
+                    false => "",
+                };
+                format!("SELECT {columns} FROM `{}`{all}", name.replace('`', "``"))
             }
         };
         let mut rows = rows(conn, &query).await;
@@ -257,6 +272,7 @@ pub(crate) async fn state(conn: &mut Conn) -> (String, Vec<String>) {
     ] {
         state.extend(rows(conn, query).await);
     }
+    state.extend(definitions(conn).await);
     (dump, state)
 }
 
