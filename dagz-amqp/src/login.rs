@@ -167,14 +167,19 @@ pub(crate) async fn create(server: &Server, vhost: &str, rights: &Rights) -> Res
 }
 
 /// Deletes the user, then ends what it has open: in this order, so that it cannot come back. When this
-/// returns, the broker has done with everything that came over its connections.
-pub(crate) async fn remove(server: &Server, user: &str) -> Result<()> {
+/// returns, the broker has done with everything that came over its connections. Who is `blind` to `users` deletes none,
+/// and to `connections` ends none: the broker ends those of a deleted user, too, but a moment later.
+pub(crate) async fn remove(server: &Server, user: &str, blind: Option<&str>) -> Result<()> {
     let management = server.management();
     let user = part(user);
-    for path in [
-        format!("/api/users/{user}"),
-        format!("/api/connections/username/{user}"),
-    ] {
+    let deleted = format!("/api/users/{user}");
+    let ended = format!("/api/connections/username/{user}");
+    let paths = match blind {
+        Some("users") => vec![ended],
+        Some("connections") => vec![],
+        _ => vec![deleted, ended],
+    };
+    for path in paths {
         management.delete(&path).await.map_err(|trouble| {
             trouble.into_error(
                 ErrorKind::Prepare,
@@ -221,7 +226,7 @@ pub(crate) async fn remove_all(server: &Server, vhost: &str) -> Result<()> {
         let rest = name.strip_prefix(&prefix);
         rest.is_some_and(|rest| rest.len() == 16 && !rest.contains('.'))
     }) {
-        remove(server, user).await?;
+        remove(server, user, None).await?;
     }
     Ok(())
 }

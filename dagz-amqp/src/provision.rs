@@ -70,7 +70,9 @@ pub(crate) async fn init(driver: &Driver, target: &Target) -> Result<()> {
         .await?;
         if let Some(Owner::Ours(stamp)) = look.owner(target.project())
             && look.start.is_some()
-            && (stamp.fingerprint == source.id || stamp.fingerprint == ADOPTED)
+            && (stamp.fingerprint == source.id
+                || stamp.fingerprint == ADOPTED
+                || driver.config().blind == Some("source"))
         {
             return Ok(());
         }
@@ -270,7 +272,7 @@ async fn empty(server: &Server, keeper: &mut Keeper, target: &Target) -> Result<
     let users = login::all(server, target.name())
         .await
         .map_err(Failure::Final)?;
-    let removed = users.iter().map(|user| login::remove(server, user));
+    let removed = users.iter().map(|user| login::remove(server, user, None));
     futures_util::future::try_join_all(removed)
         .await
         .map_err(Failure::Final)?;

@@ -15,8 +15,9 @@ mod sweep;
 
 use std::time::{Duration, Instant};
 
-use dagz_core::{Error, ErrorKind, Result, Target, event::Event, runtime};
+use dagz_core::{Error, ErrorKind, Result, Target, driver::PrepareWith, event::Event, runtime};
 
+use self::sweep::Found;
 pub(crate) use self::{
     keeper::{Claim, Keeper, MARK},
     sweep::{Order, Sweep},
@@ -139,8 +140,10 @@ async fn take(
     let look = Look::at(server, target.name(), keeper.start.as_ref()).await;
     let look = look.map_err(Failure::Final)?;
     let start = match look.owner(target.project()) {
+        _ if keeper.blind == Some("remade") && keeper.start.is_some() => keeper.start.clone(),
         Some(Owner::Ours(_)) => look.start,
         Some(Owner::HalfMade) | None => None,
+        Some(_) if keeper.blind == Some("stamp") => look.start,
         Some(owner) => {
             let refusal = provision::refusal(&owner, "reset", target.name());
             return Err(Failure::Final(refusal));
@@ -160,7 +163,9 @@ async fn take(
     }
     let rights = server.rights(target.base()).await.map_err(Failure::Final)?;
     let removed = futures_util::future::try_join_all(
-        look.users.iter().map(|user| login::remove(server, user)),
+        look.users
+            .iter()
+            .map(|user| login::remove(server, user, keeper.blind)),
     );
     let (login, removed) =
         futures_util::future::join(login::create(server, target.name(), &rights), removed).await;
@@ -263,10 +268,14 @@ async fn wind_up(
     let rights = server.rights(target.base()).await.map_err(Failure::Final)?;
     let next = login::create(server, target.name(), &rights);
     let found = async {
-        login::remove(server, &login.user)
+        login::remove(server, &login.user, keeper.blind)
             .await
             .map_err(Failure::Final)?;
-        keeper.find(&start).await
+        match driver.config().prepare {
+            PrepareWith::Own(Prepare::Reset) => keeper.find(&start).await,
+            // Nobody wants to know, and a look is a delivery, of which a queue may allow only so many.
+            _ => Ok(Found::default()),
+        }
     };
     // Nothing is removed from a vhost that has lost its stamp meanwhile.
     let (next, found, stamped) =
@@ -275,7 +284,7 @@ async fn wind_up(
     let is_ours = provision::owner(target.project(), stamped.as_ref());
     keeper.next = Some(next.map_err(Failure::Final)?);
     keeper.found = Some(found?);
-    Ok(matches!(is_ours, Some(Owner::Ours(_))))
+    Ok(matches!(is_ours, Some(Owner::Ours(_))) || keeper.blind == Some("stamp"))
 }
 
 /// Why a reset stopped.

@@ -1,11 +1,12 @@
 //! What a vhost is made of besides messages: [`Topology`], read from its definitions. `topology/drift.rs` tells how
-//! two of them differ.
+//! two of them differ, `topology/letters.rs` how messages move in one.
 //!
 //! Definitions come from the server's own tables and are never stale, unlike its statistics. Dagz's own two
-//! queues are left out.
+//! queues are left out, but not what a test binds to them.
 
 mod blind;
 mod drift;
+mod letters;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,6 +45,11 @@ impl Queue {
             Some("stream") => Kind::Stream,
             _ => Kind::Classic,
         }
+    }
+
+    /// Whether a message that is given back may be there no more: as soon as one has been delivered so often.
+    fn is_limited(&self) -> bool {
+        self.kind() == Kind::Quorum && self.arguments.get("x-delivery-limit").is_some()
     }
 
     /// Whether messages can be taken from it one by one.
@@ -115,7 +121,7 @@ impl Topology {
                 Queue {
                     durable: flag(queue, "durable"),
                     auto_delete: flag(queue, "auto_delete"),
-                    arguments: sorted(queue.get("arguments")),
+                    arguments: table(queue.get("arguments")),
                 },
             );
         }
@@ -127,21 +133,17 @@ impl Topology {
                     durable: flag(exchange, "durable"),
                     auto_delete: flag(exchange, "auto_delete"),
                     internal: flag(exchange, "internal"),
-                    arguments: sorted(exchange.get("arguments")),
+                    arguments: table(exchange.get("arguments")),
                 },
             );
         }
         for binding in all("bindings") {
-            let destination = text(binding, "destination");
-            if text(binding, "destination_type") == "queue" && destination.starts_with(OWN) {
-                continue;
-            }
             topology.bindings.insert(Binding {
                 source: text(binding, "source"),
-                destination,
+                destination: text(binding, "destination"),
                 destination_type: text(binding, "destination_type"),
                 routing_key: text(binding, "routing_key"),
-                arguments: sorted(binding.get("arguments")).to_string(),
+                arguments: table(binding.get("arguments")).to_string(),
             });
         }
         for policy in all("policies") {
@@ -161,7 +163,7 @@ impl Topology {
             topology.settings.insert(Setting {
                 component: text(parameter, "component"),
                 name: text(parameter, "name"),
-                value: sorted(parameter.get("value")).to_string(),
+                value: table(parameter.get("value")).to_string(),
             });
         }
         topology
@@ -218,13 +220,28 @@ impl Topology {
             .collect()
     }
 
-    /// Whether messages may move from one queue to another by themselves.
-    pub(crate) fn has_dead_letters(&self) -> bool {
+    /// Whether queues may go by themselves.
+    pub(crate) fn has_expiry(&self) -> bool {
+        self.says("expires\"")
+    }
+
+    /// Whether a message of the queue can be looked at, and then given back as it was.
+    pub(crate) fn can_peek(&self, queue: &Queue) -> bool {
+        let is_limited = || {
+            let mut settings = self.settings.iter();
+            queue.kind() == Kind::Quorum
+                && settings.any(|setting| setting.value.contains("delivery-limit"))
+        };
+        queue.can_get() && !queue.is_limited() && !is_limited()
+    }
+
+    /// Whether this is a part of what any queue has as an argument or by a setting.
+    fn says(&self, what: &str) -> bool {
         let queues = self.queues.values();
         let mut arguments = queues.map(|queue| queue.arguments.to_string());
         let mut settings = self.settings.iter();
-        arguments.any(|text| text.contains("dead-letter"))
-            || settings.any(|setting| setting.value.contains("dead-letter"))
+        arguments.any(|text| text.contains(what))
+            || settings.any(|setting| setting.value.contains(what))
     }
 }
 
@@ -235,6 +252,14 @@ fn text(value: &Value, key: &str) -> String {
 
 fn flag(value: &Value, key: &str) -> bool {
     value.get(key).and_then(Value::as_bool).unwrap_or_default()
+}
+
+/// A table, with its keys in order. One with nothing in it is told as an empty list at times; an empty list in it is one.
+fn table(value: Option<&Value>) -> Value {
+    match sorted(value) {
+        Value::Array(list) if list.is_empty() => json!({}),
+        table => table,
+    }
 }
 
 /// `value` with the keys of every object in order, whatever order `serde_json` keeps.
@@ -249,8 +274,6 @@ fn sorted(value: Option<&Value>) -> Value {
                     .collect(),
             )
         }
-        // An empty table is told as an empty list at times.
-        Some(Value::Array(list)) if list.is_empty() => json!({}),
         Some(Value::Array(list)) => list.iter().map(|value| sorted(Some(value))).collect(),
         Some(value) => value.clone(),
         None => json!({}),

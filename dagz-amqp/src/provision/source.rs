@@ -72,7 +72,7 @@ impl Source {
         let login = login::create(server, vhost, &rights).await?;
         let started = Instant::now();
         let filled = init.call(target, driver.uri_for(target, &login)?).await;
-        login::remove(server, &login.user).await?;
+        login::remove(server, &login.user, None).await?;
         filled?;
         let start = Start::read(server, vhost).await?;
         let left = keeper.messages(&start.topology).await;

@@ -75,7 +75,7 @@ impl Keeper {
             drift: topology.drift(&now),
             locked: !locked.is_empty(),
             messages: Vec::new(),
-            unsure: topology.has_dead_letters(),
+            unsure: topology.is_restless(self.blind),
         };
         match peeked {
             Ok((messages, unsure)) => {
@@ -130,11 +130,11 @@ impl Keeper {
         order: Order,
     ) -> Result<Sweep, Failure> {
         let topology = &start.topology;
-        let passes = 1 + usize::from(topology.has_dead_letters());
+        let passes = topology.passes(self.blind);
         let mut renew = topology.has_streams(self.blind);
         let mut look = true;
         let mut clean = 0;
-        for _ in 0..ROUNDS {
+        for _ in 0..ROUNDS + passes {
             let channel = self.spare().await?;
             let looked = async {
                 match look {
@@ -308,7 +308,8 @@ async fn peek(
     blind: Option<&str>,
 ) -> lapin::Result<(Vec<(String, u32)>, bool)> {
     let names = topology.holders(blind);
-    let (getable, others): (Vec<_>, Vec<_>) = names.partition(|(_, queue)| queue.can_get());
+    let (getable, others): (Vec<_>, Vec<_>) =
+        names.partition(|(_, queue)| topology.can_peek(queue));
     let gets = getable
         .iter()
         .map(|(name, _)| channel.basic_get(name.as_str().into(), BasicGetOptions::default()));
@@ -323,7 +324,8 @@ async fn peek(
             got.acker.nack(back).await?;
         }
     }
-    Ok((messages, !others.is_empty()))
+    let unsure = !others.is_empty() && blind != Some("ungettable");
+    Ok((messages, unsure))
 }
 
 /// Takes out exactly so many messages, if so many are there; whether the queues are empty then.

@@ -1,5 +1,9 @@
 //! What a reset looks at, but for the detection that tests switch off to see that something depends on it
-//! (`Config::blind_to`): of queues, exchanges, bindings, settings, messages or streams.
+//! (`Config::blind_to`): of queues, exchanges, bindings, settings, messages, streams, or what moves by itself.
+//!
+//! Others are switched off where they are: that somebody else had the vhost (`mark`, in `reset/keeper.rs`), made it anew
+//! (`remade`), gave its base other definitions (`source`), or made it their own (`stamp`); what of an earlier test may
+//! come back (`users`) or remains (`connections`), in `reset.rs`.
 
 use super::{Kind, Queue, Topology};
 
@@ -24,6 +28,20 @@ impl Topology {
                 Kind::Stream => blind != Some("streams"),
                 Kind::Classic | Kind::Quorum => blind != Some("messages"),
             })
+    }
+
+    /// Whether messages or queues go elsewhere by themselves, so that what was seen need not be so any more.
+    pub(crate) fn is_restless(&self, blind: Option<&str>) -> bool {
+        (self.has_dead_letters() && blind != Some("dead letters"))
+            || (self.has_expiry() && blind != Some("expiry"))
+    }
+
+    /// How often nothing has to be found, one time after the other, for nothing to be there.
+    pub(crate) fn passes(&self, blind: Option<&str>) -> usize {
+        match blind {
+            Some("passes") => 1,
+            _ => 1 + self.hops(),
+        }
     }
 
     /// Whether there are streams, of which nobody tells at once whether anything is in them.

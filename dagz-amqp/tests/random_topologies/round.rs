@@ -1,0 +1,336 @@
+//! A test, what comes between it and the next one, and the reset: [`Workload`], and [`Round`], which does it.
+//!
+//! `act.rs` has what the test does, `start.rs` what it does that to.
+
+use std::{cell::Cell, collections::BTreeSet, time::Duration};
+
+use dagz_amqp::Driver;
+use dagz_core::{DbConfig as _, ErrorKind};
+use lapin::{
+    Channel, Connection, ConnectionProperties, message::Delivery, options::ConfirmSelectOptions,
+    uri::AMQPUri,
+};
+use proptest::{prelude::*, sample::select, test_runner::TestCaseError};
+use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
+
+use crate::{
+    act::{self, Act, Acts, acts},
+    state::{expected, state},
+    support::{
+        self, Site, definitions,
+        management::{self, part},
+    },
+};
+
+/// Much longer than the broker takes for anything that a test does.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which driver resets: the one that was there when the test ended, or a new one each time, as under nextest.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Process {
+    Same,
+    New,
+}
+
+/// What happens from the start of one test to that of the next.
+#[derive(Clone, Debug)]
+pub(crate) struct Workload {
+    pub(crate) acts: Acts,
+    /// For what happens behind a test's end, in milliseconds.
+    pub(crate) pause: u64,
+    /// What its connections try to do after its end.
+    pub(crate) late: Acts,
+    pub(crate) between: Between,
+    /// What they try to do in the next test.
+    pub(crate) after: Acts,
+}
+
+/// What comes between two tests.
+#[derive(Clone, Debug)]
+pub(crate) enum Between {
+    Nothing,
+    /// A test of another process, which ends as it should, or with its process.
+    Test(Acts, bool),
+    /// A process that finds out for itself as whom it may log in.
+    Guest(Acts),
+    /// Another run, which sees that the base vhost has changed.
+    OtherStart,
+    /// Somebody who makes the vhost their own, and puts something there.
+    Owner,
+}
+
+/// Workloads in which a test does such `acts`, and `between` says what comes then.
+pub(crate) fn workload(
+    acts: impl Strategy<Value = Acts> + 'static,
+    between: impl Strategy<Value = Between> + 'static,
+) -> impl Strategy<Value = Workload> {
+    let late = || prop_oneof![3 => Just(Acts::new()), 1 => act::acts(3, true)];
+    let pause = select([0_u64, 0, 4, 30].as_slice());
+    (acts, pause, late(), between, late()).prop_map(|(acts, pause, late, between, after)| {
+        Workload {
+            acts,
+            pause,
+            late,
+            between,
+            after,
+        }
+    })
+}
+
+/// Mostly nothing.
+pub(crate) fn anything() -> impl Strategy<Value = Between> {
+    prop_oneof![
+        12 => Just(Between::Nothing),
+        2 => anybody(),
+        1 => Just(Between::OtherStart),
+        1 => Just(Between::Owner),
+    ]
+}
+
+/// Somebody who does something there.
+pub(crate) fn anybody() -> impl Strategy<Value = Between> {
+    prop_oneof![
+        2 => (acts(5, true), any::<bool>()).prop_map(|(acts, ends)| Between::Test(acts, ends)),
+        1 => acts(5, true).prop_map(Between::Guest),
+    ]
+}
+
+/// One of a test's connections.
+#[derive(Default)]
+struct Open {
+    connection: Option<Connection>,
+    /// The first of them confirms.
+    channels: [Option<Channel>; 2],
+    held: [Vec<Delivery>; 2],
+}
+
+/// The connections of one test.
+struct Test {
+    address: AMQPUri,
+    connections: [Open; 3],
+}
+
+impl Test {
+    fn new(address: AMQPUri) -> Self {
+        Self {
+            address,
+            connections: Default::default(),
+        }
+    }
+
+    async fn run(&mut self, acts: &Acts) {
+        for (by, act) in acts {
+            let done = timeout(PATIENCE, self.act(*by, act)).await;
+            assert!(done.is_ok(), "{act:?} does not end");
+        }
+    }
+
+    /// Does it, if it is let in: whoever is refused loses the channel, or even the connection.
+    async fn act(&mut self, (connection, channel): (usize, usize), act: &Act) {
+        let open = &mut self.connections[connection];
+        let is_open = |connection: &Connection| connection.status().connected();
+        if !open.connection.as_ref().is_some_and(is_open) {
+            let properties = ConnectionProperties::default();
+            let Ok(anew) = Connection::connect_uri(self.address.clone(), properties).await else {
+                return;
+            };
+            *open = Open {
+                connection: Some(anew),
+                ..Open::default()
+            };
+        }
+        if let Act::Close = act {
+            if let Some(connection) = open.connection.take() {
+                // What was broken off meanwhile may never tell.
+                let closing = connection.close(200, "".into());
+                drop(timeout(PATIENCE / 2, closing).await);
+            }
+            return;
+        }
+        let Some(connection) = &open.connection else {
+            return;
+        };
+        let is_open = |channel: &Channel| channel.status().connected();
+        if !open.channels[channel].as_ref().is_some_and(is_open) {
+            open.held[channel].clear();
+            open.channels[channel] = connection.create_channel().await.ok();
+            if let (0, Some(first)) = (channel, &open.channels[0]) {
+                let options = ConfirmSelectOptions::default();
+                drop(first.confirm_select(options).await);
+            }
+        }
+        if let Some(own) = &open.channels[channel] {
+            let vhost = &self.address.vhost;
+            // What the broker refuses fails, as it does in tests.
+            drop(act.run(own, vhost, &mut open.held[channel]).await);
+        }
+    }
+}
+
+/// Where workloads are done: a site, and the definitions that its base vhost has in turn.
+pub(crate) struct Round<'a> {
+    pub(crate) site: &'a Site,
+    pub(crate) starts: &'a [Value; 2],
+    /// Which of them it has now.
+    pub(crate) start: Cell<usize>,
+    pub(crate) process: Process,
+    /// How many workloads changed anything, where it is worth the time that the look takes.
+    pub(crate) changed: Option<Cell<u32>>,
+}
+
+/// Gives the base vhost other definitions.
+pub(crate) fn rebase(base: &str, start: &Value) {
+    management::delete(&format!("/api/vhosts/{}", part(base))).expect("it goes");
+    support::make(base, start);
+}
+
+impl Round<'_> {
+    /// Lets the vhost be made anew.
+    pub(crate) async fn anew(&self) -> Driver {
+        let target = &self.site.target;
+        management::delete(&format!("/api/vhosts/{}", part(target.name()))).expect("it goes");
+        let driver = Driver::new(self.site.config.clone());
+        for made in [
+            driver.worker_init(target).await,
+            driver.prepare(target).await,
+        ] {
+            made.unwrap_or_else(|error| panic!("{}", error.report()));
+        }
+        driver
+    }
+
+    /// Does what the workload says by `driver`, and tells where the next test does not begin at the start state. Gives
+    /// back the driver that brought it there.
+    pub(crate) async fn run(
+        &self,
+        driver: Driver,
+        workload: &Workload,
+    ) -> (Driver, Result<(), TestCaseError>) {
+        let target = &self.site.target;
+        let address = driver.address(target).await;
+        let mut test = Test::new(address.expect("the test may log in"));
+        test.run(&workload.acts).await;
+        if let Some(changed) = &self.changed {
+            let start = expected(&definitions(&self.site.base));
+            let is_changed = state(self.site).await != Some(start);
+            changed.set(changed.get() + u32::from(is_changed));
+        }
+        let stamp = match workload.between {
+            Between::Owner => Some(self.take_over().await),
+            _ => None,
+        };
+        let next = match self.process {
+            Process::Same => {
+                driver.release(target).await;
+                sleep(Duration::from_millis(workload.pause)).await;
+                driver
+            }
+            // The process of this test ends without a word.
+            Process::New => {
+                drop(driver);
+                Driver::new(self.site.config.clone())
+            }
+        };
+        test.run(&workload.late).await;
+        self.between(&workload.between).await;
+        if let Some(stamp) = stamp {
+            let prepared = next.prepare(target).await;
+            if let Err(error) = self.give_back(prepared, &stamp) {
+                return (next, Err(error));
+            }
+        }
+        let prepared = next.prepare(target).await;
+        prepared.unwrap_or_else(|error| panic!("{}", error.report()));
+        let start = expected(&definitions(&self.site.base));
+        let mut outcome = differs(&start, state(self.site).await, "begins otherwise");
+        if outcome.is_ok() && !workload.after.is_empty() {
+            test.run(&workload.after).await;
+            let what = "is changed by the earlier one";
+            outcome = differs(&start, state(self.site).await, what);
+        }
+        (next, outcome)
+    }
+
+    async fn between(&self, between: &Between) {
+        let (site, target) = (self.site, &self.site.target);
+        let other = Driver::new(site.config.clone());
+        match between {
+            Between::Nothing | Between::Owner => {}
+            Between::Test(acts, ends) => {
+                let prepared = other.prepare(target).await;
+                prepared.unwrap_or_else(|error| panic!("{}", error.report()));
+                let address = other.address(target).await;
+                Test::new(address.expect("the test may log in"))
+                    .run(acts)
+                    .await;
+                if *ends {
+                    other.release(target).await;
+                }
+            }
+            Between::Guest(acts) => {
+                let address = other.address(target).await;
+                Test::new(address.expect("a guest may log in"))
+                    .run(acts)
+                    .await;
+            }
+            Between::OtherStart => {
+                self.start.set(1 - self.start.get());
+                rebase(&site.base, &self.starts[self.start.get()]);
+                let made = other.worker_init(target).await;
+                made.unwrap_or_else(|error| panic!("{}", error.report()));
+            }
+        }
+    }
+
+    /// Makes the vhost somebody else's. Gives back what it said before.
+    async fn take_over(&self) -> Value {
+        let path = format!("/api/vhosts/{}", part(self.site.target.name()));
+        let before = management::get(&path).expect("told")["description"].take();
+        management::put(&path, &json!({"description": "mine now"})).expect("it is told");
+        management::put(
+            &self.precious(),
+            &json!({"type": "fanout", "durable": true}),
+        )
+        .expect("it is made");
+        before
+    }
+
+    /// What somebody has put there.
+    fn precious(&self) -> String {
+        format!("/api/exchanges/{}/precious", part(self.site.target.name()))
+    }
+
+    /// Sees that nobody has touched it, and makes the vhost dagz's once more.
+    fn give_back(
+        &self,
+        prepared: dagz_core::Result<()>,
+        stamp: &Value,
+    ) -> Result<(), TestCaseError> {
+        prop_assert!(
+            management::get(&self.precious()).is_ok(),
+            "somebody else's exchange is gone"
+        );
+        let error = prepared.expect_err("the vhost is somebody else's");
+        assert_eq!(error.kind(), ErrorKind::Refused, "{}", error.report());
+        let path = format!("/api/vhosts/{}", part(self.site.target.name()));
+        management::put(&path, &json!({"description": stamp})).expect("it is told");
+        Ok(())
+    }
+}
+
+/// Whether the state that the next test meets is the one it should.
+fn differs(
+    start: &BTreeSet<String>,
+    found: Option<BTreeSet<String>>,
+    what: &str,
+) -> Result<(), TestCaseError> {
+    let found = found.expect("everybody is let in");
+    let missing: Vec<_> = start.difference(&found).collect();
+    let besides: Vec<_> = found.difference(start).collect();
+    prop_assert!(
+        missing.is_empty() && besides.is_empty(),
+        "the next test {what}; missing: {missing:#?}, and besides: {besides:#?}"
+    );
+    Ok(())
+}
