@@ -139,7 +139,7 @@ impl Native {
         )
     }
 
-    fn is_denied(&self) -> bool {
+    pub(crate) fn is_denied(&self) -> bool {
         matches!(
             self.database(),
             Some((DbError::Unauthorized | DbError::AuthenticationError, _))

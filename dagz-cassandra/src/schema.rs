@@ -48,6 +48,9 @@ pub(crate) struct Schema {
     pub(crate) keyspace: String,
     pub(crate) objects: Vec<Object>,
     pub(crate) tables: Vec<Table>,
+    /// The columns that tables had once. What is written to one that is there again may be hidden, and it cannot be there
+    /// again with another type.
+    pub(crate) dropped: Vec<String>,
     /// What the comment of dagz's table says; none without such a table.
     pub(crate) stamp: Option<String>,
 }
@@ -63,13 +66,17 @@ impl Schema {
         let views = format!(
             "SELECT view_name, base_table_name FROM system_schema.views WHERE keyspace_name = {named}"
         );
+        let dropped = format!(
+            "SELECT JSON table_name, column_name, dropped_time, kind, type FROM system_schema.dropped_columns WHERE keyspace_name = {named}"
+        );
         let stamp = format!(
             "SELECT comment FROM system_schema.tables WHERE keyspace_name = {named} AND table_name = '{STAMP_TABLE}'"
         );
-        let (described, columns, views, stamp) = futures_util::join!(
+        let (described, columns, views, dropped, stamp) = futures_util::join!(
             ask(session, describe),
             ask(session, columns),
             ask(session, views),
+            ask(session, dropped),
             ask(session, stamp)
         );
         let described = match described {
@@ -86,16 +93,29 @@ impl Schema {
             .filter(|object| !(object.kind == "table" && object.name == STAMP_TABLE))
             .collect();
         let views: Vec<(String, String)> = rows(views?)?;
+        let dropped: Vec<(String,)> = rows(dropped?)?;
         let stamp: Vec<(Option<String>,)> = rows(stamp?)?;
         Ok(Some(Self {
             keyspace: keyspace.to_owned(),
             objects,
             tables: tables(rows(columns?)?, &views),
+            dropped: dropped.into_iter().map(|(text,)| text).collect(),
             stamp: stamp
                 .into_iter()
                 .next()
                 .map(|(text,)| text.unwrap_or_default()),
         }))
+    }
+
+    /// The same without what is of such a kind, so that tests can see that something depends on it.
+    pub(crate) fn without(mut self, blind: Option<&'static str>) -> Self {
+        if let Some(kind) = blind {
+            self.objects.retain(|object| object.kind != kind);
+            if kind == "dropped" {
+                self.dropped.clear();
+            }
+        }
+        self
     }
 
     /// Whether there is nothing in it but the keyspace itself.
@@ -106,9 +126,10 @@ impl Schema {
     /// What tells this definition from others of the same keyspace.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
-        for object in &self.objects {
-            hash.update(object.statement.len().to_be_bytes());
-            hash.update(&object.statement);
+        let statements = self.objects.iter().map(|object| &object.statement);
+        for text in statements.chain(&self.dropped) {
+            hash.update(text.len().to_be_bytes());
+            hash.update(text);
         }
         dagz_core::migrations::hexadecimal(&hash.finalize())
     }

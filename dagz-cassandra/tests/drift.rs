@@ -78,6 +78,16 @@ fn what_was_dropped_or_changed_comes_back() {
             "d_option",
             "ALTER TABLE first WITH default_time_to_live = 7",
         ),
+        // All defined as before; but nothing else may be added in its place,
+        (
+            "d_added",
+            "ALTER TABLE first ADD more int; ALTER TABLE first DROP more",
+        ),
+        // and what is written there would not be seen.
+        (
+            "d_again",
+            "ALTER TABLE second DROP value USING TIMESTAMP 4102444800000000; ALTER TABLE second ADD value text",
+        ),
         ("d_type", "ALTER TYPE address ADD number int"),
         (
             "d_keyspace",

@@ -180,7 +180,8 @@ pub(super) async fn record(
             )
         })?;
     let config = driver.config();
-    let state = State::capture(session, &schema, target.project(), &config.keep_tables)
+    let schema = schema.without(config.blind);
+    let state = State::capture(session, &schema, target.project(), config)
         .await
         .map_err(failed)?;
     if matches!(config.prepare, PrepareWith::Own(Prepare::Baseline)) {

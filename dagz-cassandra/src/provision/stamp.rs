@@ -46,6 +46,7 @@ mod tests {
                 statement: String::new(),
             }],
             tables: Vec::new(),
+            dropped: Vec::new(),
             stamp,
         };
         let of = |project: &str, name: &str| Stamp::bare(project, name, ()).complete().to_json();

@@ -2,7 +2,8 @@
 //!
 //! [`Keeper::reset`] sends at once: the lease's request, if one is due, a question for the version of the
 //! cluster's schema and for its clock, and one probe per table. A version that is known means that no
-//! definition changed, and neither did the stamp, which is a part of one.
+//! definition changed, and neither did the stamp, which is a part of one. What was found is undone by
+//! `reset/repair.rs`, table by table.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,9 +12,10 @@ use scylla::{client::session::Session, statement::prepared::PreparedStatement};
 
 use super::{
     AT_ONCE,
-    clear::{self, Clock, Key},
-    rows::Times,
-    state::State,
+    clear::{self, Clock},
+    notes::Writes,
+    repair::{Found, is_lasting, repair},
+    state::{State, count},
 };
 use crate::{
     Driver, Prepare,
@@ -46,14 +48,11 @@ pub(super) enum Outcome {
     Rebuild(String),
 }
 
-/// How a table differs from its start state.
-enum Found {
-    Nothing,
-    Partitions(Vec<Key>),
-    /// It is one that starts with rows, and holds others,
-    Otherwise,
-    /// or these, written at such times.
-    Unchanged(Times),
+/// What a look found.
+struct Look {
+    found: Vec<(Table, Found)>,
+    /// How often had been written to tables with counters.
+    writes: Option<Writes>,
 }
 
 impl Keeper {
@@ -80,7 +79,11 @@ impl Keeper {
                 error,
             )
         };
+        let is_alone = self.blind == Some("lease");
         let leased = async {
+            if is_alone {
+                return Ok(());
+            }
             let taken = driver.leases().take(session, target).await;
             taken.map_err(|error| error.into_failure(&source, target.name()))
         };
@@ -131,7 +134,7 @@ impl Keeper {
             None => self.look(session, target.name(), mode).await,
         };
         let found = found.map_err(failed)?;
-        self.repair(session, target.name(), found, now)
+        self.undo(session, target.name(), found, now)
             .await
             .map_err(failed)?;
         Ok(Outcome::Clean)
@@ -157,8 +160,9 @@ impl Keeper {
         let Some(schema) = Schema::read(session, target.name()).await.map_err(failed)? else {
             return Ok(Some("it is gone".to_owned()));
         };
+        let schema = schema.without(self.blind);
         match owner(target.project(), &schema) {
-            Some(owner) if owner.is_ours() => {}
+            Some(owner) if owner.is_ours() || self.blind == Some("stamp") => {}
             Some(owner) => return Err(refusal(&owner, "reset", target.name()).into()),
             // Emptied by a test, it has nothing that could come to harm.
             None => return Ok(Some("it is empty".to_owned())),
@@ -169,7 +173,7 @@ impl Keeper {
             ));
         };
         if schema.fingerprint() != state.fingerprint {
-            let is_undone = provision::drop_extras(session, &schema, state)
+            let is_undone = provision::drop_extras(session, &schema, state, self.blind)
                 .await
                 .map_err(failed)?;
             if !is_undone {
@@ -210,14 +214,12 @@ impl Keeper {
     }
 
     /// Finds how each table differs.
-    async fn look(
-        &self,
-        session: &Session,
-        keyspace: &str,
-        mode: Prepare,
-    ) -> Result<Vec<(Table, Found)>, Native> {
+    async fn look(&self, session: &Session, keyspace: &str, mode: Prepare) -> Result<Look, Native> {
         let (Some(state), true) = (&self.state, mode != Prepare::None) else {
-            return Ok(Vec::new());
+            return Ok(Look {
+                found: Vec::new(),
+                writes: None,
+            });
         };
         let looks = state.tables.iter().map(|table| async move {
             let found = self
@@ -225,12 +227,29 @@ impl Keeper {
                 .await?;
             Ok::<_, Native>((table, found))
         });
-        let found = all(PROBES, looks.collect()).await?;
-        Ok(found
+        let (found, writes) = futures_util::join!(
+            all(PROBES, looks.collect()),
+            count(session, keyspace, &state.tables)
+        );
+        let (found, writes) = (found?, writes?);
+        let is_hidden = |table: &Table| {
+            let noted = state.notes.writes.as_ref();
+            let writes = writes.as_ref().filter(|_| table.is_counter);
+            writes.is_some_and(|writes| !writes.is_as(noted, &table.name))
+                && self.blind != Some("writes")
+        };
+        let found = found
             .into_iter()
+            .map(|(table, found)| match found {
+                Found::Nothing if is_hidden(table) => (table, Found::Hidden),
+                found => (table, found),
+            })
             .filter(|(_, found)| !matches!(found, Found::Nothing))
-            .map(|(table, found)| (table.clone(), found))
-            .collect())
+            .map(|(table, found)| (table.clone(), found));
+        Ok(Look {
+            found: found.collect(),
+            writes,
+        })
     }
 
     async fn look_into(
@@ -263,69 +282,62 @@ impl Keeper {
         })
     }
 
-    /// Undoes what was found.
-    async fn repair(
+    /// Undoes what was found, and notes what the next look must know.
+    async fn undo(
         &mut self,
         session: &Session,
         keyspace: &str,
-        mut found: Vec<(Table, Found)>,
+        look: Look,
         now: Moment,
     ) -> Result<(), Native> {
         let clock = Clock::new(now, is_single(session));
         let blind = self.blind;
-        found.retain(|(_, found)| match found {
-            Found::Unchanged(times) => blind != Some("times") && !is_lasting(times, clock),
-            _ => true,
-        });
-        let Some(state) = &self.state else {
+        let Some(state) = &mut self.state else {
             return Ok(());
         };
+        let mut found = look.found;
+        found.retain(|(table, found)| match found {
+            Found::Unchanged(times) => {
+                let is_written = state.is_later(&table.name, times) && blind != Some("written");
+                (is_written || !is_lasting(times, clock)) && blind != Some("times")
+            }
+            _ => true,
+        });
         for (table, _) in &found {
             if !table.is_counter && !self.deletions.contains_key(&table.name) {
                 let statement = clear::prepare(session, clear::deletion(keyspace, table)).await?;
                 self.deletions.insert(table.name.clone(), statement);
             }
         }
-        let deletions = &self.deletions;
+        let (known, deletions) = (&*state, &self.deletions);
         let repairs = found.into_iter().map(|(table, found)| async move {
-            let table = &table;
-            let (keys, is_seeded) = match found {
-                Found::Nothing => return Ok(false),
-                Found::Partitions(keys) => (keys, false),
-                Found::Otherwise | Found::Unchanged(_) => {
-                    (clear::keys(session, keyspace, table).await?, true)
-                }
-            };
-            if !keys.is_empty() {
-                let deletion = deletions.get(&table.name);
-                clear::clear(session, keyspace, table, keys, deletion, clock, blind).await?;
-            }
-            if is_seeded {
-                clock.settle().await;
-                let micros = clear::restoring(clock);
-                state.restore(session, keyspace, table, micros).await?;
-                let unchanged = state.unchanged(session, keyspace, table).await?;
-                let is_restored = unchanged.is_some_and(|times| is_lasting(&times, clock));
-                if !is_restored && blind != Some("restored") {
-                    // Deletions from the future hide them.
-                    clear::truncate(session, keyspace, table).await?;
-                    let micros = clear::restoring(clock);
-                    state.restore(session, keyspace, table, micros).await?;
-                }
-            }
-            Ok::<_, Native>(is_seeded)
+            let deletion = deletions.get(&table.name);
+            let sown = repair(
+                session,
+                keyspace,
+                (&table, found),
+                known,
+                deletion,
+                clock,
+                blind,
+            );
+            let sown = sown.await?;
+            Ok::<_, Native>(sown.map(|micros| (table.name, micros)))
         });
-        let repaired = all(AT_ONCE, repairs.collect()).await?;
-        if repaired.contains(&true) {
-            // Rows were written in this millisecond.
-            Clock::new(moment(session).await?, true).settle().await;
+        let sown = all(AT_ONCE, repairs.collect()).await?;
+        let mut notes = state.notes.clone();
+        notes.times.extend(sown.into_iter().flatten());
+        notes.writes = look.writes.or(notes.writes);
+        if notes != state.notes {
+            let is_sown = notes.times != state.notes.times;
+            state.notes = notes;
+            state.write_notes(session, keyspace).await?;
+            if is_sown {
+                // Rows were written in this millisecond.
+                Clock::new(moment(session).await?, true).settle().await;
+            }
         }
         clock.settle().await;
         Ok(())
     }
-}
-
-/// Whether rows of such times can be changed from now on, and do not go by themselves.
-fn is_lasting(times: &Times, clock: Clock) -> bool {
-    !times.is_passing && !clock.is_ahead(times.latest)
 }

@@ -119,6 +119,37 @@ pub(super) async fn contents(
     Ok((contents, times))
 }
 
+/// What tells the rows of a table apart, of up to `limit` of them.
+pub(super) async fn keys(
+    session: &Session,
+    keyspace: &str,
+    table: &Table,
+    limit: usize,
+) -> Result<Vec<SeedRow>, Native> {
+    let columns = table.keys.iter().chain(&table.clustering);
+    let columns: Vec<_> = columns.map(|name| cql::identifier(name)).collect();
+    let query = format!(
+        "SELECT {} FROM {} LIMIT {limit}",
+        columns.join(", "),
+        cql::qualified(keyspace, &table.name)
+    );
+    let result = ask(session, query).await?;
+    let result = result.into_rows_result().map_err(Native::unexpected)?;
+    let mut found = Vec::new();
+    for row in result
+        .rows::<ColumnIterator<'_, '_>>()
+        .map_err(Native::unexpected)?
+    {
+        let mut values = SeedRow::new();
+        for column in row.map_err(Native::unexpected)? {
+            let column = column.map_err(Native::unexpected)?;
+            values.push(column.slice.map(|slice| hexadecimal(slice.as_slice())));
+        }
+        found.push(values);
+    }
+    Ok(found)
+}
+
 /// What is told of a value; of each element, where it is written element by element.
 fn each<'frame, 'metadata, T>(column: &RawColumn<'frame, 'metadata>) -> Result<Vec<T>, Native>
 where

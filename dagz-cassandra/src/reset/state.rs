@@ -1,8 +1,8 @@
 //! The start state of a keyspace: its definition, and the rows that its creation left.
 //!
 //! It is recorded in the keyspace's own table `dagz_stamp`, in two rows: a small one that each process reads,
-//! and one with the rows to restore. [`State::capture`] records, [`State::unchanged`] compares,
-//! [`State::restore`] brings rows back.
+//! and one with the rows to restore. A third has the [`Notes`] of the last reset. [`State::capture`] records,
+//! [`State::unchanged`] compares, [`State::restore`] brings rows back.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,12 +13,17 @@ use dagz_core::{Error, ErrorKind};
 use scylla::client::session::Session;
 use serde::{Deserialize, Serialize};
 
-use super::rows::{Raw, SeedRow, Times, bytes, columns, contents};
+use super::{
+    clear::{Clock, restoring},
+    notes::{Notes, Writes},
+    rows::{SeedRow, Times, contents},
+    sow::{sow, upserted},
+};
 use crate::{
-    cql,
+    Config, cql,
     error::Native,
     schema::{STAMP_TABLE, Schema, Table},
-    server::{SLOW, all, ask, moment, rows, statement},
+    server::{all, ask, is_single, moment, rows},
 };
 
 /// How many requests are on their way at a time.
@@ -46,12 +51,18 @@ pub(crate) struct State {
     seeds_digest: String,
     #[serde(skip)]
     seeds: BTreeMap<String, Seed>,
+    #[serde(skip)]
+    pub(super) notes: Notes,
 }
 
 /// What a table holds at the start, if that is not nothing.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 enum Seed {
-    Rows(Vec<SeedRow>),
+    Rows {
+        rows: Vec<SeedRow>,
+        /// Which of them go with their last value, by position.
+        upserted: Vec<usize>,
+    },
     /// Rows that cannot be restored, and why.
     Refused(String),
 }
@@ -62,22 +73,35 @@ impl State {
         session: &Session,
         schema: &Schema,
         project: &str,
-        keep_tables: &[String],
+        config: &Config,
     ) -> Result<Self, Native> {
         let keyspace = &schema.keyspace;
         let version = moment(session).await?.schema_version;
         let tables: Vec<_> = schema
             .tables
             .iter()
-            .filter(|table| !keep_tables.contains(&table.name))
+            .filter(|table| !config.keep_tables.contains(&table.name))
             .cloned()
             .collect();
         let seeds = tables.iter().map(|table| async move {
-            let seed = seed(session, keyspace, table).await?;
-            Ok::<_, Native>(seed.map(|seed| (table.name.clone(), seed)))
+            let seed = seed(session, keyspace, table, config.blind).await?;
+            Ok::<_, Native>(seed.map(|(seed, latest)| (table.name.clone(), seed, latest)))
         });
         let seeds = all(AT_ONCE, seeds.collect()).await?;
-        let mut seeds: BTreeMap<_, _> = seeds.into_iter().flatten().collect();
+        let seeds: Vec<_> = seeds.into_iter().flatten().collect();
+        let times = seeds
+            .iter()
+            .map(|(name, _, latest)| (name.clone(), *latest));
+        let notes = Notes {
+            times: times.collect(),
+            writes: count(session, keyspace, &tables).await?,
+        };
+        let seeds = seeds.into_iter().map(|(name, seed, _)| (name, seed));
+        let mut seeds: BTreeMap<_, _> = seeds.collect();
+        if !seeds.is_empty() {
+            // They were written in this millisecond.
+            Clock::new(moment(session).await?, true).settle().await;
+        }
         let size: usize = seeds.values().map(Seed::size).sum();
         if size > MOST_BYTES {
             let why = format!(
@@ -95,6 +119,7 @@ impl State {
             tables,
             seeds_digest: String::new(),
             seeds,
+            notes,
         };
         state.seeds_digest = dagz_core::name::short_hash(&state.seeds_text());
         Ok(state)
@@ -129,6 +154,9 @@ impl State {
             return Ok(None);
         };
         state.seeds = seeds;
+        // Without them everything is looked at once more.
+        let notes = part("notes").and_then(|notes| serde_json::from_str(&notes).ok());
+        state.notes = notes.unwrap_or_default();
         Ok(Some(state))
     }
 
@@ -136,6 +164,7 @@ impl State {
     pub(crate) async fn write(&self, session: &Session, keyspace: &str) -> Result<(), Native> {
         self.write_part(session, keyspace, "seeds", &self.seeds_text())
             .await?;
+        self.write_notes(session, keyspace).await?;
         self.write_version(session, keyspace).await
     }
 
@@ -147,6 +176,16 @@ impl State {
     ) -> Result<(), Native> {
         let text = serde_json::to_string(self).unwrap_or_default();
         self.write_part(session, keyspace, "state", &text).await
+    }
+
+    /// Records what the last reset left.
+    pub(super) async fn write_notes(
+        &self,
+        session: &Session,
+        keyspace: &str,
+    ) -> Result<(), Native> {
+        let text = serde_json::to_string(&self.notes).unwrap_or_default();
+        self.write_part(session, keyspace, "notes", &text).await
     }
 
     async fn write_part(
@@ -193,6 +232,17 @@ impl State {
         self.seeds.contains_key(table)
     }
 
+    /// Whether all rows that `table` starts with stay when they have no values.
+    pub(super) fn is_inserted(&self, table: &str) -> bool {
+        matches!(self.seeds.get(table), Some(Seed::Rows { upserted, .. }) if upserted.is_empty())
+    }
+
+    /// Whether rows of these times were written since the last reset.
+    pub(super) fn is_later(&self, table: &str, times: &Times) -> bool {
+        let noted = self.notes.times.get(table);
+        noted.is_none_or(|noted| times.latest > *noted)
+    }
+
     /// The times of the rows in `table`; none where they are others than at the start.
     pub(super) async fn unchanged(
         &self,
@@ -200,7 +250,7 @@ impl State {
         keyspace: &str,
         table: &Table,
     ) -> Result<Option<Times>, Native> {
-        let Some(Seed::Rows(seed)) = self.seeds.get(&table.name) else {
+        let Some(Seed::Rows { rows: seed, .. }) = self.seeds.get(&table.name) else {
             return Ok(None);
         };
         let (found, times) = match contents(session, keyspace, table, seed.len() + 1).await {
@@ -219,87 +269,69 @@ impl State {
         table: &Table,
         micros: i64,
     ) -> Result<(), Native> {
-        let Some(Seed::Rows(seed)) = self.seeds.get(&table.name) else {
+        let Some(Seed::Rows { rows, upserted }) = self.seeds.get(&table.name) else {
             return Ok(());
         };
-        let all = columns(table);
-        let of_partition: Vec<_> = table.keys.iter().chain(&table.statics).collect();
-        // A partition with static columns may have no row, and then no clustering key.
-        let (rows, bare): (Vec<_>, Vec<_>) = seed.iter().partition(|row| {
-            let mut keys = all.iter().zip(row.iter());
-            !keys.any(|(name, value)| value.is_none() && table.clustering.contains(name))
-        });
-        self.insert(session, keyspace, table, (&all, &all), rows, micros)
-            .await?;
-        let of_partition: Vec<String> = of_partition.into_iter().cloned().collect();
-        self.insert(
-            session,
-            keyspace,
-            table,
-            (&all, &of_partition),
-            bare,
-            micros,
-        )
-        .await
-    }
-
-    /// Writes the columns `some` of `rows`, which have the columns `all`.
-    async fn insert(
-        &self,
-        session: &Session,
-        keyspace: &str,
-        table: &Table,
-        (all_columns, some): (&[String], &[String]),
-        rows: Vec<&SeedRow>,
-        micros: i64,
-    ) -> Result<(), Native> {
-        if rows.is_empty() {
-            return Ok(());
-        }
-        let quoted: Vec<_> = some.iter().map(|name| cql::identifier(name)).collect();
-        let text = format!(
-            "INSERT INTO {} ({}) VALUES ({}) USING TIMESTAMP {micros}",
-            cql::qualified(keyspace, &table.name),
-            quoted.join(", "),
-            vec!["?"; some.len()].join(", ")
-        );
-        let statement = &session.prepare(statement(text, SLOW)).await?;
-        let writes = rows.into_iter().map(|row| async move {
-            let value = |name: &String| {
-                let at = all_columns.iter().position(|column| column == name)?;
-                row.get(at)?.as_deref().map(bytes)
-            };
-            let values: Vec<_> = some.iter().map(|name| Raw(value(name))).collect();
-            session.execute_unpaged(statement, values).await?;
-            Ok::<_, Native>(())
-        });
-        all(AT_ONCE, writes.collect()).await.map(drop)
+        sow(session, keyspace, table, (rows, upserted), micros).await
     }
 }
 
 impl Seed {
     fn size(&self) -> usize {
         match self {
-            Self::Rows(rows) => rows.iter().flatten().flatten().map(String::len).sum(),
+            Self::Rows { rows, .. } => rows.iter().flatten().flatten().map(String::len).sum(),
             Self::Refused(_) => 0,
         }
     }
 }
 
-/// What `table` holds now, if anything.
-async fn seed(session: &Session, keyspace: &str, table: &Table) -> Result<Option<Seed>, Native> {
-    let (found, times) = contents(session, keyspace, table, MOST_ROWS + 1).await?;
-    if found.is_empty() {
+/// How often the server has written to those of `tables` that have counters.
+pub(super) async fn count(
+    session: &Session,
+    keyspace: &str,
+    tables: &[Table],
+) -> Result<Option<Writes>, Native> {
+    let counted: Vec<_> = tables
+        .iter()
+        .filter(|table| table.is_counter)
+        .map(|table| table.name.as_str())
+        .collect();
+    // Of several nodes each counts for itself.
+    if counted.is_empty() || !is_single(session) {
+        return Ok(None);
+    }
+    let writes = Writes::count(session, keyspace).await?;
+    Ok(writes.map(|writes| writes.of(&counted)))
+}
+
+/// What `table` holds now, if anything, and the latest time of that.
+async fn seed(
+    session: &Session,
+    keyspace: &str,
+    table: &Table,
+    blind: Option<&'static str>,
+) -> Result<Option<(Seed, i64)>, Native> {
+    let (rows, times) = contents(session, keyspace, table, MOST_ROWS + 1).await?;
+    if rows.is_empty() {
         return Ok(None);
     }
     let why = if table.is_counter {
         "a counter can be counted, and not be set".to_owned()
-    } else if found.len() > MOST_ROWS {
+    } else if rows.len() > MOST_ROWS {
         format!("there are more than {MOST_ROWS}")
     } else if times.is_passing {
         "they have a time to live, and would be gone one day".to_owned()
     } else {
-        return Ok(Some(Seed::Rows(found)));
+        let clock = Clock::new(moment(session).await?, true);
+        clock.settle().await;
+        // Not earlier than any of them, whoever's clock they have their times of.
+        let micros = (restoring(clock) - 1).max(times.latest);
+        let upserted = match blind {
+            Some("upserted") => Vec::new(),
+            _ => upserted(session, keyspace, table, &rows, micros).await?,
+        };
+        sow(session, keyspace, table, (&rows, &upserted), micros + 1).await?;
+        return Ok(Some((Seed::Rows { rows, upserted }, micros + 1)));
     };
-    Ok(Some(Seed::Refused(why)))
+    Ok(Some((Seed::Refused(why), times.latest)))
 }
