@@ -65,13 +65,10 @@ impl<'a> Admin<'a> {
     }
 
     pub(super) async fn lock_within(&mut self, name: &str, patience: Duration) -> Result<()> {
-        let key = lock::key("make", name);
-        let taken = lock::take(&mut self.conn, &key, patience)
-            .await
-            .map_err(|error| self.failed(format!("cannot lock database `{name}`"), error))?;
-        if taken {
+        if self.has_locked(name, patience).await? {
             return Ok(());
         }
+        let key = lock::key("make", name);
         let holder = lock::holder(&mut self.conn, &key).await;
         Err(Error::new(
             ErrorKind::InUse,
@@ -81,6 +78,17 @@ impl<'a> Admin<'a> {
                 patience.as_secs()
             ),
         ))
+    }
+
+    /// Whether no other process makes or drops the database `name`, and none will before the lock is given back.
+    pub(super) async fn try_lock(&mut self, name: &str) -> Result<bool> {
+        self.has_locked(name, Duration::ZERO).await
+    }
+
+    async fn has_locked(&mut self, name: &str, patience: Duration) -> Result<bool> {
+        lock::take(&mut self.conn, &lock::key("make", name), patience)
+            .await
+            .map_err(|error| self.failed(format!("cannot lock database `{name}`"), error))
     }
 
     /// Gives a template's lock back before the end.
