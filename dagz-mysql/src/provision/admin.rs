@@ -188,7 +188,8 @@ impl<'a> Admin<'a> {
         let statements = format!(
             "CREATE TABLE IF NOT EXISTS {table} (id TINYINT PRIMARY KEY, stamp LONGTEXT NOT NULL, start LONGTEXT NOT NULL) \
              ENGINE = InnoDB CHARACTER SET utf8mb4; \
-             CREATE TABLE IF NOT EXISTS {state} (id TINYINT PRIMARY KEY, test VARCHAR(500) NOT NULL, changes BIGINT NOT NULL) \
+             CREATE TABLE IF NOT EXISTS {state} (id TINYINT PRIMARY KEY, test VARCHAR(500) NOT NULL, changes BIGINT NOT NULL, \
+             newest BIGINT UNSIGNED) \
              ENGINE = MEMORY CHARACTER SET utf8mb4; \
              REPLACE INTO {table} VALUES (1, {stamp}, {start})",
             table = sql::qualified(name, STAMP_TABLE),
