@@ -24,7 +24,7 @@ use crate::{
 /// How long another process may take to make the same database: as long as migrations may.
 const LOCK_PATIENCE: Duration = Duration::from_secs(300);
 
-/// How often a database is looked at again while others drop it.
+/// How often a database is looked at again while others drop it, which keeps each look waiting for a second at most.
 const LOOKS: usize = 10;
 
 /// How long a drop may wait for sessions that were told to end.
@@ -263,8 +263,10 @@ pub(crate) async fn look(conn: &mut Conn, name: &str) -> Result<Option<Row>, mys
     let mut again = 0..LOOKS;
     loop {
         match look_once(conn, name).await {
-            // Whoever drops it in this very moment waits for us as we do for them, and one of both is told.
-            Err(error) if error::has_code(&error, code::DEADLOCK) && again.next().is_some() => {}
+            // Whoever drops it in this very moment may wait for us as we do for them, and one of both is told.
+            Err(error)
+                if (error::is_busy(&error) || error::has_code(&error, code::DEADLOCK))
+                    && again.next().is_some() => {}
             outcome => return outcome,
         }
     }
