@@ -74,24 +74,47 @@ fn looking_for_sessions_is_needed() {
 fn who_left_it_is_told_as_far_as_it_is_known() {
     at_site("leaked_by", with_schema, async |site: &Site| {
         site.init().await;
-        let tells_who = !is_mariadb().await;
-        for is_named in [true, false] {
-            let mut opts = OptsBuilder::from_opts(site.opts());
-            if is_named {
-                opts = opts.connect_attribute("program_name", "a test");
-            }
-            let mut leaked = connect(&opts.into()).await;
-            execute(&mut leaked, "BEGIN; INSERT INTO item VALUES (1)").await;
-            site.next().await;
-            let told = details(site, "leak").pop().unwrap_or_default();
-            let parts = match is_named && tells_who {
-                true => ["opened by `a test`,", "holds locks"],
-                // An idle one of an earlier test may have begun only then.
-                false => [", left by `", "` or a test before it, holds locks"],
-            };
-            let session = format!("session {} of user", leaked.id());
-            for part in [&*session, site.target.name(), parts[0], parts[1]] {
-                assert!(told.contains(part), "`{part}` is not in: {told}");
+        let tells_names = !is_mariadb().await;
+        let mut look = connect(&opts("")).await;
+        let noted = format!(
+            "SELECT test, newest FROM `{}`.dagz_state",
+            site.target.name()
+        );
+        // The test that comes at once, and the one for which it was looked before.
+        for pause in [Duration::ZERO, Duration::from_millis(60)] {
+            for (is_named, is_older) in [(true, false), (false, false), (false, true)] {
+                let mut opts = OptsBuilder::from_opts(site.opts());
+                if is_named {
+                    opts = opts.connect_attribute("program_name", "a test");
+                }
+                let mut leaked = connect(&opts.into()).await;
+                for _ in 0..u32::from(is_older) {
+                    site.driver.release(&site.target).await;
+                    tokio::time::sleep(pause).await;
+                    site.prepare().await;
+                }
+                execute(&mut leaked, "BEGIN; INSERT INTO item VALUES (1)").await;
+                site.driver.release(&site.target).await;
+                tokio::time::sleep(pause).await;
+                let noted = rows(&mut look, &noted).await;
+                site.prepare().await;
+                let told = details(site, "leak").pop().unwrap_or_default();
+                let parts = match (is_named && tells_names, is_older) {
+                    (true, _) => ["opened by `a test`,", "holds locks"],
+                    (false, false) => [", left by `", "::leaked_by`, holds locks"],
+                    // It has idled since an earlier test, and may have begun only then.
+                    (false, true) => [
+                        ", left by `",
+                        "::leaked_by` or a test before it, holds locks",
+                    ],
+                };
+                let session = format!("session {} of user", leaked.id());
+                for part in [&*session, site.target.name(), parts[0], parts[1]] {
+                    assert!(
+                        told.contains(part),
+                        "`{part}` is not in: {told}; after {noted:?}"
+                    );
+                }
             }
         }
     });

@@ -197,6 +197,57 @@ fn what_a_killed_run_left_is_made_again() {
     });
 }
 
+#[test]
+fn what_is_left_of_other_templates_goes_unless_it_is_being_made() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("1.sql");
+    fs::write(&file, "CREATE TABLE item (id integer)").unwrap();
+    at_site(
+        "left_of_others",
+        |config| config.migrations(directory.path()),
+        async |site: &Site| {
+            let admin = connect(&config("postgres")).await;
+            let named = |digits: &str| format!("{}_dagz_{digits}", site.base);
+            let other = format!("my{}", named("00000003"));
+            let mark = |name: &str| birth_mark(site.target.project(), name);
+            let ruins = [named("00000001"), named("00000002"), other.clone()];
+            for (name, limit) in [
+                (&ruins[0], mark(&ruins[0])),
+                (&ruins[1], mark(&ruins[1])),
+                // Of another base, and of nobody.
+                (&other, mark(&other)),
+                (&named("00000004"), 1_000_000_007),
+            ] {
+                let drop_it = format!("DROP DATABASE IF EXISTS \"{name}\"");
+                admin.batch_execute(&drop_it).await.unwrap();
+                let create = format!("CREATE DATABASE \"{name}\" CONNECTION LIMIT {limit}");
+                admin.batch_execute(&create).await.unwrap();
+            }
+            let lock = "SELECT pg_advisory_lock($1)";
+            admin.execute(lock, &[&lock_key(&ruins[1])]).await.unwrap();
+
+            site.init().await;
+            let left = made_for(&site.base).await;
+            assert!(!left.contains(&ruins[0]), "{left:?}");
+            for stays in [&ruins[1], &named("00000004")] {
+                assert!(left.contains(stays), "{stays} is not in {left:?}");
+            }
+            assert_eq!(made_for(&other).await, std::slice::from_ref(&other));
+            for name in [&ruins[1], &other, &named("00000004")] {
+                let drop_it = format!("DROP DATABASE \"{name}\"");
+                admin.batch_execute(&drop_it).await.unwrap();
+            }
+        },
+    );
+}
+
+/// The key of the lock on making a database, as earlier and later versions must agree.
+fn lock_key(name: &str) -> i64 {
+    use sha2::{Digest, Sha256};
+    let hash = Sha256::digest(format!("dagz database\n{name}"));
+    i64::from_be_bytes(hash[..8].try_into().unwrap())
+}
+
 /// As `provision/stamp.rs` says: this pins the format, which later versions must recognise.
 fn birth_mark(project: &str, name: &str) -> u32 {
     use sha2::{Digest, Sha256};

@@ -1,7 +1,7 @@
 //! Templates: complete databases that workers' databases are made from, told apart by fingerprint.
 //!
-//! How one is made and copied is the driver's; here is what it is called ([`name`]), what it depends on
-//! ([`fingerprint`]), and which of them are too many ([`superseded`]).
+//! How one is made and copied is the driver's; here is what it is called ([`name`](name()), [`is_name_for`]), what it
+//! depends on ([`fingerprint`]), and which of them are too many ([`superseded`]).
 
 use sha2::{Digest, Sha256};
 
@@ -41,6 +41,20 @@ pub fn name(stem: &str, infix: &str, fingerprint: &str, limit: usize) -> String 
     format!("{}{infix}{digits}", &stem[..end])
 }
 
+/// Whether `name` is what [`name`](name()) makes of this `stem`, whatever the fingerprint is.
+pub fn is_name_for(name: &str, stem: &str, infix: &str, limit: usize) -> bool {
+    let digits = name
+        .len()
+        .checked_sub(DIGITS)
+        .and_then(|at| name.get(at..))
+        .filter(|digits| {
+            digits
+                .bytes()
+                .all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(&digit))
+        });
+    digits.is_some_and(|digits| self::name(stem, infix, digits, limit) == name)
+}
+
 /// Which of the templates of one base are to go, when a new one has just been made. `others` are when they
 /// were made and what they are called.
 pub fn superseded(mut others: Vec<(u64, String)>) -> impl Iterator<Item = String> {
@@ -64,6 +78,19 @@ mod tests {
             long.len() <= 63 && long.ends_with("ä_dagz_01234567"),
             "{long}"
         );
+    }
+
+    #[test]
+    fn names_are_known_again() {
+        for stem in ["shop", &*"ä".repeat(40)] {
+            let of = |name: &str| is_name_for(name, stem, "_dagz_", 63);
+            let made = name(stem, "_dagz_", "0123456789abcdef", 63);
+            assert!(of(&made), "{made}");
+            assert!(!of(&made.replace("_dagz_", "_jw_")), "{made}");
+            assert!(!of(&made.replace("01234567", "0123456G")), "{made}");
+            assert!(!of(&format!("my{made}")), "{made}");
+        }
+        assert!(!is_name_for("shopäöüßä", "shop", "_dagz_", 63));
     }
 
     #[test]

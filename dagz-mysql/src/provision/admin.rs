@@ -1,7 +1,7 @@
 //! The connection on which databases are made and dropped, and the locks that go with it.
 //!
-//! [`Admin`] sits in no database; `provision/dropping.rs` has how it drops one. Its locks are by database name, and keep processes, also of other
-//! machines, from making one database twice. Used by `provision` only.
+//! [`Admin`] sits in no database; `provision/dropping.rs` has how it drops one. Its locks are by database name, and keep
+//! processes, also of other machines, from making one database twice. Used by `provision` only.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ use crate::{
 /// How long another process may take to make the same database: as long as migrations may.
 const LOCK_PATIENCE: Duration = Duration::from_secs(300);
 
-/// How often a database is looked at again while others drop it.
+/// How often a database is looked at again while others drop it, which keeps each look waiting for a second at most.
 const LOOKS: usize = 10;
 
 pub(super) struct Admin<'a> {
@@ -62,13 +62,10 @@ impl<'a> Admin<'a> {
     }
 
     pub(super) async fn lock_within(&mut self, name: &str, patience: Duration) -> Result<()> {
-        let key = lock::key("make", name);
-        let taken = lock::take(&mut self.conn, &key, patience)
-            .await
-            .map_err(|error| self.failed(format!("cannot lock database `{name}`"), error))?;
-        if taken {
+        if self.has_locked(name, patience).await? {
             return Ok(());
         }
+        let key = lock::key("make", name);
         let holder = lock::holder(&mut self.conn, &key).await;
         Err(Error::new(
             ErrorKind::InUse,
@@ -78,6 +75,17 @@ impl<'a> Admin<'a> {
                 patience.as_secs()
             ),
         ))
+    }
+
+    /// Whether no other process makes or drops the database `name`, and none will before the lock is given back.
+    pub(super) async fn try_lock(&mut self, name: &str) -> Result<bool> {
+        self.has_locked(name, Duration::ZERO).await
+    }
+
+    async fn has_locked(&mut self, name: &str, patience: Duration) -> Result<bool> {
+        lock::take(&mut self.conn, &lock::key("make", name), patience)
+            .await
+            .map_err(|error| self.failed(format!("cannot lock database `{name}`"), error))
     }
 
     /// Gives a template's lock back before the end.
@@ -177,7 +185,8 @@ impl<'a> Admin<'a> {
         let statements = format!(
             "CREATE TABLE IF NOT EXISTS {table} (id TINYINT PRIMARY KEY, stamp LONGTEXT NOT NULL, start LONGTEXT NOT NULL) \
              ENGINE = InnoDB CHARACTER SET utf8mb4; \
-             CREATE TABLE IF NOT EXISTS {state} (id TINYINT PRIMARY KEY, test VARCHAR(500) NOT NULL, changes BIGINT NOT NULL) \
+             CREATE TABLE IF NOT EXISTS {state} (id TINYINT PRIMARY KEY, test VARCHAR(500) NOT NULL, changes BIGINT NOT NULL, \
+             newest BIGINT UNSIGNED) \
              ENGINE = MEMORY CHARACTER SET utf8mb4; \
              REPLACE INTO {table} VALUES (1, {stamp}, {start})",
             table = sql::qualified(name, STAMP_TABLE),
@@ -218,8 +227,10 @@ pub(crate) async fn look(conn: &mut Conn, name: &str) -> Result<Option<Row>, mys
     let mut again = 0..LOOKS;
     loop {
         match look_once(conn, name).await {
-            // Whoever drops it in this very moment waits for us as we do for them, and one of both is told.
-            Err(error) if error::has_code(&error, code::DEADLOCK) && again.next().is_some() => {}
+            // Whoever drops it in this very moment may wait for us as we do for them, and one of both is told.
+            Err(error)
+                if (error::is_busy(&error) || error::has_code(&error, code::DEADLOCK))
+                    && again.next().is_some() => {}
             outcome => return outcome,
         }
     }

@@ -8,7 +8,7 @@ use mysql_async::prelude::Queryable as _;
 use crate::{Config, server::Server};
 
 /// Changes whenever a template of an earlier dagz must not be used any more.
-pub(crate) const FORMAT: &str = "dagz mysql template 3";
+pub(crate) const FORMAT: &str = "dagz mysql template 4";
 
 /// Runs the files, then the function, in `database`.
 pub(super) async fn run(server: &Server, database: &str, config: &Config) -> Result<()> {

@@ -205,8 +205,8 @@ pub(super) async fn content(admin: &mut Admin<'_>, template: &Template) -> Resul
     Ok((schema, start))
 }
 
-/// Drops the oldest templates of this project and base. Whoever needs one that is gone makes it
-/// again.
+/// Drops the oldest templates of this project and base, and what killed runs have left of some. Whoever needs one that
+/// is gone makes it again.
 async fn prune(admin: &mut Admin<'_>, target: &Target, current: &Template) -> Result<()> {
     let names: Vec<String> = admin
         .conn
@@ -215,24 +215,65 @@ async fn prune(admin: &mut Admin<'_>, target: &Target, current: &Template) -> Re
         )
         .await
         .map_err(|error| admin.failed("cannot list templates".to_owned(), error))?;
-    let mut others = Vec::new();
+    let (mut others, mut going) = (Vec::new(), Vec::new());
     for name in names.into_iter().filter(|name| *name != current.name) {
         // One that others have locked, such as somebody else who drops it, can wait.
-        let Ok(Some(row)) = admin.row(&name).await else {
-            continue;
-        };
-        if let Owner::Ours(stamp) = stamp::owner(target.project(), &name, &row)
-            && stamp.is_template_for(target)
-        {
-            others.push((stamp.made, name));
+        match state(admin, target, &name).await {
+            Ok(State::Complete { made }) => others.push((made, name)),
+            Ok(State::Ruin) => going.push(name),
+            Ok(State::NotOurs) | Err(_) => {}
         }
     }
-    for name in template::superseded(others) {
-        if let Err(error) = admin.drop_database(&name).await {
+    going.extend(template::superseded(others));
+    for name in going {
+        if let Err(error) = drop_unless_busy(admin, target, &name).await {
             tracing::debug!(target: "dagz", error = %error.report(), "an old template stays");
         }
     }
     Ok(())
+}
+
+/// What a database is that may be a template for a certain base.
+enum State {
+    /// One that is complete, made so many seconds after the epoch.
+    Complete {
+        made: u64,
+    },
+    /// One that is being made, or was until somebody was killed.
+    Ruin,
+    NotOurs,
+}
+
+async fn state(admin: &mut Admin<'_>, target: &Target, name: &str) -> Result<State> {
+    let Some(row) = admin.row(name).await? else {
+        return Ok(State::NotOurs);
+    };
+    Ok(match stamp::owner(target.project(), name, &row) {
+        Owner::Ours(stamp) if stamp.is_template_for(target) => State::Complete { made: stamp.made },
+        // With a birth mark alone it may be that of another project which has such a base.
+        Owner::HalfMade => {
+            let stamp = row.stamp.as_deref().map(serde_json::from_str::<Stamp>);
+            match stamp {
+                Some(Ok(stamp)) if stamp.is_template_for(target) => State::Ruin,
+                _ => State::NotOurs,
+            }
+        }
+        _ => State::NotOurs,
+    })
+}
+
+/// Drops the template `name`, unless somebody is making or dropping it, or it has become somebody else's.
+async fn drop_unless_busy(admin: &mut Admin<'_>, target: &Target, name: &str) -> Result<()> {
+    if !admin.try_lock(name).await? {
+        return Ok(());
+    }
+    let dropped = match state(admin, target, name).await {
+        Ok(State::NotOurs) => Ok(()),
+        Ok(State::Complete { .. } | State::Ruin) => admin.drop_database(name).await,
+        Err(error) => Err(error),
+    };
+    admin.unlock_early(name).await;
+    dropped
 }
 
 #[cfg(test)]

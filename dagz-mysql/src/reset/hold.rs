@@ -31,7 +31,7 @@ use super::{
     keeper::{Keeper, Outcome},
     probe::{Findings, Probe},
     repair::{self, Plan, Ran},
-    waiting::{Source, Waiting},
+    waiting::{self, Source, Waiting},
 };
 use crate::{
     Prepare, batch, error, provision,
@@ -342,7 +342,11 @@ impl Keeper {
         };
         match batch::run(&mut self.conn, &statements.join(";\n")).await {
             Ok(outcomes) => {
-                let is_undisturbed = is_undisturbed(&outcomes[0].rows);
+                let sessions = &outcomes[0].rows;
+                let is_undisturbed = is_undisturbed(sessions);
+                if source == Source::Sessions {
+                    self.newest = waiting::newest(sessions);
+                }
                 if !is_undisturbed {
                     // Who waited gets on, and is to be done when it is looked.
                     self.settle(database, patience).await?;

@@ -16,7 +16,7 @@ use super::{
     lock, owner,
     probe::{self, Findings, Probe, Probes, Step, StoppedAt},
     repair::{self, Plan, Ran},
-    sessions::{self, Suspects},
+    sessions::{self, Last, Suspects},
     shape,
 };
 use crate::{
@@ -42,7 +42,9 @@ pub(crate) struct Keeper {
     pub(super) start: Start,
     pub(super) probes: Probes,
     /// The test that used the database last.
-    last: Option<String>,
+    last: Option<Last>,
+    /// The newest session on the server when it was last asked in this prepare.
+    pub(super) newest: Option<u64>,
     /// Whether that was the test that uses it now.
     pub(super) is_noted: bool,
     /// How many changes of schemas there were when this one was known to be as at the start.
@@ -120,7 +122,13 @@ impl Keeper {
             stamp,
             start,
             probes: Probes::default(),
-            last: row(1).and_then(|row| text(row, 0)),
+            last: row(1).and_then(|row| {
+                Some(Last {
+                    test: text(row, 0)?,
+                    newest: column(row, 2),
+                })
+            }),
+            newest: None,
             is_noted: false,
             changes: row(1).and_then(|row| column(row, 1)),
             is_locked: false,
@@ -138,6 +146,7 @@ impl Keeper {
         mode: Prepare,
     ) -> Result<Outcome, Failure> {
         let patience = driver.config().leak_patience;
+        self.newest = None;
         if mode == Prepare::None {
             self.let_go().await;
             self.take_lock(target.name()).await?;
@@ -222,6 +231,7 @@ impl Keeper {
                 error,
             }) => (before, Some((step, error))),
         };
+        self.newest = findings.newest;
         if let Some((Step::Lock, error)) = stopped {
             return Err(failure(error, |error| failed(database, error)));
         }
@@ -280,7 +290,7 @@ impl Keeper {
         let suspects = Suspects {
             facts: &self.facts,
             watch: &probe.watch,
-            last: self.last.as_deref(),
+            last: self.last.as_ref(),
             are_own: self.is_noted,
             spared: &spared,
         };
@@ -308,17 +318,18 @@ impl Keeper {
 
     /// Notes on the server who uses the database now, so that what is left of it has a name.
     pub(super) async fn note(&mut self, target: &Target) {
-        let this = this(target);
+        let (test, newest) = (this(target), self.newest);
         let statement = format!(
-            "REPLACE INTO {STATE_TABLE} VALUES (1, {}, {})",
-            sql::literal(&this),
-            self.changes.unwrap_or(-1)
+            "REPLACE INTO {STATE_TABLE} VALUES (1, {}, {}, {})",
+            sql::literal(&test),
+            self.changes.unwrap_or(-1),
+            newest.map_or_else(|| "NULL".to_owned(), |newest| newest.to_string())
         );
         // Without it, a culprit would go unnamed, and no more.
         if let Err(error) = self.conn.query_drop(statement).await {
             tracing::debug!(target: "dagz", %error, "who uses a database was not noted");
         }
-        self.last = Some(this);
+        self.last = Some(Last { test, newest });
         self.is_noted = true;
     }
 }

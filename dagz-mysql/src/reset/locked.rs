@@ -68,7 +68,12 @@ impl Probe {
         looker: Option<&mut Conn>,
     ) -> Result<Findings, StoppedAt> {
         let mut steps: Vec<_> = self.steps.iter().collect();
-        steps.retain(|(step, _)| !matches!(step, Step::Changes | Step::Watch | Step::Unlock));
+        steps.retain(|(step, _)| {
+            !matches!(
+                step,
+                Step::Newest | Step::Changes | Step::Watch | Step::Unlock
+            )
+        });
         let Some(looker) = looker.filter(|_| self.has_gate()) else {
             return self.look(conn, &steps, true).await;
         };

@@ -12,6 +12,7 @@ use super::{
     changes, lock,
     sessions::Watch,
     tables::{self, ProbedTable, TableStart},
+    waiting,
 };
 use crate::{
     Identity, Prepare,
@@ -63,6 +64,7 @@ pub(super) struct ProbedSequence {
 pub(super) enum Step {
     Lock,
     Stamp,
+    Newest,
     Changes,
     Watch,
     Filled,
@@ -77,6 +79,8 @@ pub(super) enum Step {
 pub(super) struct Findings {
     pub(super) is_locked: bool,
     pub(super) stamp: Option<String>,
+    /// The newest session on the server.
+    pub(super) newest: Option<u64>,
     pub(super) changes: i64,
     /// Whether others hold locks on tables.
     pub(super) is_held: bool,
@@ -134,6 +138,7 @@ impl Probe {
         let watch = Watch::new(facts, database, &names);
         let mut steps = vec![
             (Step::Stamp, STAMP.to_owned()),
+            (Step::Newest, waiting::SESSIONS.to_owned()),
             (Step::Changes, changes::statement(facts.flavour).to_owned()),
         ];
         match &watch {
@@ -257,7 +262,12 @@ impl Probe {
             Step::Seeds => "seeds",
             Step::Sequences => "sequences",
             Step::Counters => "counters",
-            Step::Lock | Step::Stamp | Step::Changes | Step::Watch | Step::Unlock => "",
+            Step::Lock
+            | Step::Stamp
+            | Step::Newest
+            | Step::Changes
+            | Step::Watch
+            | Step::Unlock => "",
         };
         if self.blind == Some(detection) {
             return;
@@ -268,6 +278,7 @@ impl Probe {
                 findings.is_locked = taken == Some(1);
             }
             Step::Stamp => findings.stamp = rows.first().and_then(|row| text(row, 0)),
+            Step::Newest => findings.newest = waiting::newest(rows),
             Step::Changes => findings.changes = changes::count(rows, self.blind),
             Step::Watch => {
                 let holders: Option<u64> = rows.first().and_then(|row| column(row, 0));
@@ -319,7 +330,7 @@ impl Probe {
 /// What is read of a database that is opened: its stamp and its start state, and who used it last.
 pub(super) fn opening() -> String {
     format!(
-        "SELECT stamp, start FROM {STAMP_TABLE} WHERE id = 1; SELECT test, changes FROM {} WHERE id = 1",
+        "SELECT stamp, start FROM {STAMP_TABLE} WHERE id = 1; SELECT test, changes, newest FROM {} WHERE id = 1",
         crate::schema::STATE_TABLE
     )
 }

@@ -103,10 +103,19 @@ struct Session {
     has_transaction: bool,
 }
 
+/// The test that used a database last.
+#[derive(Debug)]
+pub(super) struct Last {
+    pub(super) test: String,
+    /// The newest session that there was on the server when it began, as far as that is known. Later ones have greater
+    /// numbers.
+    pub(super) newest: Option<u64>,
+}
+
 impl Session {
     /// For people: who it is, and what it was doing; `last` is the test that used the database
     /// before.
-    fn describe(&self, last: Option<&str>) -> String {
+    fn describe(&self, last: Option<&Last>) -> String {
         let Self {
             id,
             user,
@@ -117,8 +126,11 @@ impl Session {
         } = self;
         let test = match (test.as_deref(), last) {
             (Some(test), _) => format!(", opened by `{test}`,"),
-            // It may have idled since an earlier test, and begun only then.
-            (None, Some(last)) => format!(", left by `{last}` or a test before it,"),
+            (None, Some(Last { test, newest })) => match newest {
+                Some(newest) if id > newest => format!(", left by `{test}`,"),
+                // It may have idled since an earlier test, and begun only then.
+                _ => format!(", left by `{test}` or a test before it,"),
+            },
             (None, None) => String::new(),
         };
         let query = query
@@ -133,7 +145,7 @@ pub(super) struct Suspects<'a> {
     pub(super) facts: &'a Facts,
     pub(super) watch: &'a Watch,
     /// The test that used the database before this one.
-    pub(super) last: Option<&'a str>,
+    pub(super) last: Option<&'a Last>,
     /// Whether that was this very test, whose sessions are its own business.
     pub(super) are_own: bool,
     /// dagz's own idle sessions.
@@ -352,7 +364,7 @@ fn cannot_list(database: &str, error: mysql_async::Error) -> Error {
     )
 }
 
-fn leaked(target: &Target, sessions: &[&Session], last: Option<&str>) {
+fn leaked(target: &Target, sessions: &[&Session], last: Option<&Last>) {
     let described: Vec<_> = sessions
         .iter()
         .enumerate()

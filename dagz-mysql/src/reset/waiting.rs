@@ -104,6 +104,11 @@ pub(super) fn is_busy(rows: &[Row], own: &[u32], database: &str) -> (bool, bool)
     )
 }
 
+/// The newest session, as [`SESSIONS`] tells.
+pub(super) fn newest(rows: &[Row]) -> Option<u64> {
+    rows.iter().filter_map(|row| column(row, 0)).max()
+}
+
 struct Session {
     id: Option<u32>,
     database: String,

@@ -24,7 +24,7 @@ use dagz_testkit::random::{
 };
 use proptest::{collection::vec, prelude::*, strategy::ValueTree as _};
 use schema::{Table, schema, table};
-use statement::{Mix, statement};
+use statement::{MANY, Mix, statement};
 use support::{
     Site, at_site, base, connect,
     definitions::definitions,
@@ -56,13 +56,14 @@ const MIX: Mix = Mix {
     only: "",
 };
 
-/// How long one may that changes the schema, which writes files, and should not be ended while it does.
+/// How long one may that changes the schema, which writes files, and should not be ended while it does, or that writes
+/// many rows.
 const LONGER: Duration = Duration::from_millis(300);
 
 /// Does `statement`, which fails where the schema, or another connection, forbids it.
 async fn attempt(conn: &mut Conn, admin: &mut Conn, statement: &str) {
     let end = format!("KILL QUERY {}", conn.id());
-    let patience = match ["ALTER", "CREATE", "DROP", "RENAME"]
+    let patience = match ["ALTER", "CREATE", "DROP", "RENAME", MANY]
         .iter()
         .any(|word| statement.contains(word))
     {

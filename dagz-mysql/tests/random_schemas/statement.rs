@@ -26,7 +26,7 @@ pub(crate) fn statement(mix: Mix) -> impl Strategy<Value = String> {
 }
 
 /// Rows, more than are deleted at once.
-const MANY: &str = "(SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 \
+pub(crate) const MANY: &str = "(SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4 UNION ALL SELECT 5 \
     UNION ALL SELECT 6 UNION ALL SELECT 7)";
 
 fn own() -> impl Strategy<Value = String> {

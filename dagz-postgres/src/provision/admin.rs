@@ -85,15 +85,9 @@ impl<'a> Admin<'a> {
     }
 
     pub(super) async fn lock_within(&self, name: &str, patience: Duration) -> Result<()> {
-        let started = Instant::now();
-        let mut pause = Duration::from_millis(5);
+        let (started, mut pause) = (Instant::now(), Duration::from_millis(5));
         loop {
-            let row = self
-                .client
-                .query_one("SELECT pg_try_advisory_lock($1)", &[&lock_key(name)])
-                .await
-                .map_err(|error| self.failed(format!("cannot lock database `{name}`"), error))?;
-            if row.get(0) {
+            if self.try_lock(name).await? {
                 return Ok(());
             }
             if started.elapsed() > patience {
@@ -102,6 +96,16 @@ impl<'a> Admin<'a> {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(Duration::from_millis(100));
         }
+    }
+
+    /// Whether no other process makes or drops the database `name`, and none will before the lock is given back.
+    pub(super) async fn try_lock(&self, name: &str) -> Result<bool> {
+        let row = self
+            .client
+            .query_one("SELECT pg_try_advisory_lock($1)", &[&lock_key(name)])
+            .await
+            .map_err(|error| self.failed(format!("cannot lock database `{name}`"), error))?;
+        Ok(row.get(0))
     }
 
     /// The error for a lock that somebody else keeps, naming them.

@@ -23,6 +23,9 @@ use crate::{
     reset::{self, CaptureFor},
 };
 
+/// What is between a base and a fingerprint.
+const INFIX: &str = "_dagz_";
+
 /// A complete template.
 pub(super) struct Template {
     pub(super) name: String,
@@ -42,7 +45,7 @@ pub(super) async fn ensure(
     let version = &admin.version.to_be_bytes();
     let fingerprint = template::fingerprint(&migrations, version, target, copies_base);
     let template = Template {
-        name: template::name(target.base(), "_dagz_", &fingerprint, NAME_LIMIT),
+        name: template::name(target.base(), INFIX, &fingerprint, NAME_LIMIT),
         fingerprint,
     };
     // Without the lock others may be in the middle of making or dropping it, so that only a good
@@ -139,34 +142,74 @@ async fn make(
     admin.seal_template(&template.name, &stamp).await
 }
 
-/// Drops the oldest templates of this project and base. One that is in use just now is only being
-/// copied, and whoever needs one that is gone makes it again.
+/// Drops the oldest templates of this project and base, and what killed runs have left of some. One that is in use
+/// just now is only being copied, and whoever needs one that is gone makes it again.
 async fn prune(admin: &Admin<'_>, target: &Target, current: &Template) -> Result<()> {
     let rows = admin
         .client()
         .query(
-            "SELECT datname FROM pg_database WHERE datistemplate AND NOT datallowconn \
-             AND datname LIKE '%\\_dagz\\_%' AND datname <> $1",
+            "SELECT datname FROM pg_database WHERE datname LIKE '%\\_dagz\\_%' AND datname <> $1",
             &[&current.name],
         )
         .await
         .map_err(|error| admin.failed("cannot list templates".to_owned(), error))?;
-    let mut others = Vec::new();
+    let (mut others, mut going) = (Vec::new(), Vec::new());
     for row in rows {
         let name: String = row.get(0);
-        let Some(row) = admin.row(&name).await? else {
-            continue;
-        };
-        if let Owner::Ours(stamp) = stamp::owner(target.project(), &name, &row)
-            && stamp.is_template_for(target)
-        {
-            others.push((stamp.made, name));
+        match state(admin, target, &name).await? {
+            State::Complete { made } => others.push((made, name)),
+            State::Ruin => going.push(name),
+            State::NotOurs => {}
         }
     }
-    for name in template::superseded(others) {
-        if let Err(error) = admin.drop_template(&name).await {
+    going.extend(template::superseded(others));
+    for name in going {
+        if let Err(error) = drop_unless_busy(admin, target, &name).await {
             tracing::debug!(target: "dagz", error = %error.report(), "an old template stays");
         }
     }
     Ok(())
+}
+
+/// What a database is that may be a template for a certain base.
+enum State {
+    /// One that is complete, made so many seconds after the epoch.
+    Complete {
+        made: u64,
+    },
+    /// One that is being made, or dropped, or was until somebody was killed.
+    Ruin,
+    NotOurs,
+}
+
+async fn state(admin: &Admin<'_>, target: &Target, name: &str) -> Result<State> {
+    let Some(row) = admin.row(name).await? else {
+        return Ok(State::NotOurs);
+    };
+    Ok(match stamp::owner(target.project(), name, &row) {
+        Owner::Ours(stamp) if !stamp.is_template_for(target) => State::NotOurs,
+        Owner::Ours(stamp) if row.is_whole() => State::Complete { made: stamp.made },
+        Owner::Ours(_) => State::Ruin,
+        // Its base is nowhere but in its name; and who began to drop what is not whole is not written down.
+        Owner::HalfMade
+            if row.is_whole() && template::is_name_for(name, target.base(), INFIX, NAME_LIMIT) =>
+        {
+            State::Ruin
+        }
+        _ => State::NotOurs,
+    })
+}
+
+/// Drops the template `name`, unless somebody is making or dropping it, or it has become somebody else's.
+async fn drop_unless_busy(admin: &Admin<'_>, target: &Target, name: &str) -> Result<()> {
+    if !admin.try_lock(name).await? {
+        return Ok(());
+    }
+    let dropped = match state(admin, target, name).await {
+        Ok(State::NotOurs) => Ok(()),
+        Ok(State::Complete { .. } | State::Ruin) => admin.drop_template(name).await,
+        Err(error) => Err(error),
+    };
+    admin.unlock_early(name).await;
+    dropped
 }
