@@ -6,7 +6,14 @@
 
 mod described;
 
-use std::{env, sync::OnceLock};
+use std::{
+    env,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Target};
 use dagz_postgres::{Config, Driver, databases, remove};
@@ -112,7 +119,7 @@ impl Site {
                 if rows(&watch, &query).await == ["t"] {
                     return;
                 }
-                tokio::time::sleep(std::time::Duration::from_millis(2)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await;
             }
             panic!("it never came to: {query}");
         };
@@ -232,4 +239,31 @@ pub(crate) async fn rows(client: &Client, query: &str) -> Vec<String> {
             _ => None,
         })
         .collect()
+}
+
+/// Names of databases that begin with `base`.
+pub(crate) async fn made_for(base: &str) -> Vec<String> {
+    let client = connect(&config("postgres")).await;
+    let query = format!(
+        "SELECT datname FROM pg_database WHERE starts_with(datname, '{base}') ORDER BY datname"
+    );
+    rows(&client, &query).await
+}
+
+/// Has a migration of one table with one row, which counts how often it was run in `calls`.
+pub(crate) fn counted(calls: &Arc<AtomicUsize>) -> impl FnOnce(Config) -> Config + use<> {
+    let calls = Arc::clone(calls);
+    move |config| {
+        config.migrate_with("1", move |config| {
+            let calls = Arc::clone(&calls);
+            async move {
+                calls.fetch_add(1, Ordering::SeqCst);
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                connect(&config)
+                    .await
+                    .batch_execute("CREATE TABLE item (id serial); INSERT INTO item DEFAULT VALUES")
+                    .await
+            }
+        })
+    }
 }
