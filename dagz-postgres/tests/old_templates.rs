@@ -11,7 +11,6 @@ use std::{
 };
 
 use dagz_core::DbConfig as _;
-use dagz_postgres::Config;
 use support::{Site, at_site, config, connect, counted, made_for, rows};
 
 #[test]
