@@ -283,7 +283,7 @@ fn first_prepares_of_processes_are_as_exact() {
     is_exact("random_new", 100, Prepare::Baseline, Process::New);
 }
 
-/// `random_schemas.rs` has the others. To act on what was found ahead in such tables, these must be met twice, and no
+/// `random_schemas/` has the others. To act on what was found ahead in such tables, these must be met twice, and no
 /// workload in between may change the schema.
 #[test]
 fn seeds_are_to_be_told_from_other_rows_ahead() {

@@ -105,7 +105,6 @@ fn each_of_rows_is() {
         ("enum", "typed"),
         ("insert triggers", ""),
         ("delete triggers", ""),
-        ("large", "(SELECT 1"),
         ("sessions", ""),
     ];
     check("of", &EACH, SET, &needs);
@@ -114,7 +113,9 @@ fn each_of_rows_is() {
         identity: Identity::Keep,
         ..SET
     };
-    check("keep", &EACH, keeping, &[("rows", ""), ("seeds", "")]);
+    // Where counters are set back, so many rows are truncated with them.
+    let needs = [("rows", ""), ("seeds", ""), ("large", "(SELECT 1")];
+    check("keep", &EACH, keeping, &needs);
 }
 
 /// With changes of the schema.
