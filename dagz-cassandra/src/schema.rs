@@ -48,8 +48,8 @@ pub(crate) struct Schema {
     pub(crate) keyspace: String,
     pub(crate) objects: Vec<Object>,
     pub(crate) tables: Vec<Table>,
-    /// The columns that tables had once. What is written to one that is there again may be hidden, and it cannot be there
-    /// again with another type.
+    /// The columns that tables had once. What is written to one that is there again may be hidden, and it cannot be
+    /// there again with another type.
     pub(crate) dropped: Vec<String>,
     /// What the comment of dagz's table says; none without such a table.
     pub(crate) stamp: Option<String>,

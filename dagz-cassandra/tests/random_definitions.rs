@@ -1,7 +1,7 @@
 //! Whatever a test does to the schema at random, the next one finds it as it was; and each kind of object is looked at.
 //!
-//! Changes of the schema are slow, and so `random_schemas.rs` has few. `DAGZ_TEST_CASES` is the number of workloads, six by
-//! default.
+//! Changes of the schema are slow, and so `random_schemas.rs` has few. `DAGZ_TEST_CASES` is the number of workloads,
+//! six by default.
 
 mod support;
 

@@ -1,7 +1,7 @@
 //! Whatever is there when a job or a process begins, it gets the start state, or what is there stays as it is.
 //!
-//! Keyspaces that were made of something else, half made, spoiled or emptied are made anew; those of others, and those that
-//! other runs use, are refused and untouched. `DAGZ_TEST_CASES` is the number of what is tried, ten by default.
+//! Keyspaces that were made of something else, half made, spoiled or emptied are made anew; those of others, and those
+//! that other runs use, are refused and untouched. `DAGZ_TEST_CASES` is the number of what is tried, ten by default.
 
 mod support;
 

@@ -1,8 +1,8 @@
 //! Random schemas, and random workloads of several sessions, compared by full dump.
 //!
-//! Where `random.rs` has one schema with everything in it, this has many small ones. The state is compared, and so is what
-//! the next test gets to see of what it does itself, since what hides a write is nowhere to be seen. `DAGZ_TEST_CASES` is
-//! the number of schemas, five by default; each gets eight workloads.
+//! Where `random.rs` has one schema with everything in it, this has many small ones. The state is compared, and so is
+//! what the next test gets to see of what it does itself, since what hides a write is nowhere to be seen.
+//! `DAGZ_TEST_CASES` is the number of schemas, five by default; each gets eight workloads.
 
 mod schemas;
 mod support;
@@ -225,7 +225,8 @@ async fn next_test(
     seen
 }
 
-/// Makes a keyspace of `schema` without dagz: tells how it starts, and what some of the next tests, by their numbers, see.
+/// Makes a keyspace of `schema` without dagz: tells how it starts, and what some of the next tests, by their numbers,
+/// see.
 async fn by_hand(
     site: &Site,
     schema: &Schema,

@@ -1,8 +1,9 @@
 //! What a reset leaves on record, by which the next one finds what no row tells of.
 //!
-//! [`Notes`] are a row of the keyspace's `dagz_stamp`, beside the start state (`reset/state.rs`), since under nextest the
-//! next reset is another process's. They tell when the seed rows of a table were last written, and how often the server
-//! had written to each table with counters: a counter that a test deleted is not there, and does not count from nothing.
+//! [`Notes`] are a row of the keyspace's `dagz_stamp`, beside the start state (`reset/state.rs`), since under nextest
+//! the next reset is another process's. They tell when the seed rows of a table were last written, and how often the
+//! server had written to each table with counters: a counter that a test deleted is not there, and does not count from
+//! nothing.
 
 use std::collections::BTreeMap;
 

@@ -1,6 +1,7 @@
 //! Brings one table back: empties it, and writes the rows that it starts with.
 //!
-//! [`Found`] is how it differs, as [`Keeper`](super::Keeper) saw it; `reset/clear.rs` empties, `reset/state.rs` restores.
+//! [`Found`] is how it differs, as [`Keeper`](super::Keeper) saw it; `reset/clear.rs` empties, `reset/state.rs`
+//! restores.
 
 use scylla::{client::session::Session, statement::prepared::PreparedStatement};
 

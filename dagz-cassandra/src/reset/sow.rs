@@ -1,8 +1,8 @@
 //! Writes the rows that a table starts with, and finds how they were written at first.
 //!
-//! A row that was inserted stays when its values are deleted, and one that an `UPDATE` made goes with its last value. The
-//! server tells which it is of no row, so [`upserted`] tries it out, once, when the keyspace is made. [`sow`] writes each
-//! as it was, for `reset/state.rs`.
+//! A row that was inserted stays when its values are deleted, and one that an `UPDATE` made goes with its last value.
+//! The server tells which it is of no row, so [`upserted`] tries it out, once, when the keyspace is made. [`sow`]
+//! writes each as it was, for `reset/state.rs`.
 
 use std::collections::BTreeSet;
 
@@ -19,8 +19,8 @@ use crate::{
 /// How many requests are on their way at a time.
 const AT_ONCE: usize = 32;
 
-/// Finds which of `rows`, all that `table` has, go with their last value, by the positions that they have there. Deletes
-/// values, as of `micros`: whoever asks has to [`sow`] them later.
+/// Finds which of `rows`, all that `table` has, go with their last value, by the positions that they have there.
+/// Deletes values, as of `micros`: whoever asks has to [`sow`] them later.
 pub(super) async fn upserted(
     session: &Session,
     keyspace: &str,

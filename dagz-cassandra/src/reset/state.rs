@@ -32,7 +32,8 @@ const AT_ONCE: usize = 32;
 /// The most rows of one table that are restored.
 const MOST_ROWS: usize = 1_000;
 
-/// The most bytes that are recorded of all tables together, two for each of a row's; the server takes 8 MB in one write.
+/// The most bytes that are recorded of all tables together, two for each of a row's; the server takes 8 MB in one
+/// write.
 const MOST_BYTES: usize = 4 << 20;
 
 /// What a keyspace holds at the start.

@@ -1,8 +1,8 @@
 //! What a test does to tables of a random [`Schema`], and what the next one does there.
 //!
-//! Left out is what the README says is not found: deletions from the future of what is not there, and the key alone of a
-//! row that a table starts with, written once more so that it stays longer or goes by itself. [`statement`] makes the former
-//! tests' and [`next_tests`] the next ones'.
+//! Left out is what the README says is not found: deletions from the future of what is not there, and the key alone of
+//! a row that a table starts with, written once more so that it stays longer or goes by itself. [`statement`] makes the
+//! former tests' and [`next_tests`] the next ones'.
 
 use super::{Column, Dice, FUTURE, Schema, Seed, Shape, Table};
 
@@ -272,8 +272,8 @@ pub(crate) const VALUES: usize = 2;
 /// The number of the one that changes the schema.
 pub(crate) const CHANGES: usize = 3;
 
-/// What one of the next tests may do, each by statements that always do the same: write every row and count every counter,
-/// delete every row, delete every value, change the schema.
+/// What one of the next tests may do, each by statements that always do the same: write every row and count every
+/// counter, delete every row, delete every value, change the schema.
 pub(crate) fn next_tests(schema: &Schema) -> Vec<Vec<String>> {
     let (mut writes, mut rows, mut values, mut changes) =
         (Vec::new(), Vec::new(), Vec::new(), Vec::new());
