@@ -149,6 +149,15 @@ pub(crate) fn is_closed(error: &Error) -> bool {
         || is_broken_off(native)
 }
 
+/// Whether a vhost, or the broker, has as many connections as it may have.
+pub(crate) fn is_full(error: &Error) -> bool {
+    let source = std::error::Error::source(error);
+    let native = source.and_then(|source| source.downcast_ref::<lapin::Error>());
+    native.is_some_and(|native| {
+        Cause::of(native) == Cause::NotAllowed && native.to_string().contains("connection limit")
+    })
+}
+
 /// Whether the broker took a connection and then dropped it, as it does when a vhost is deleted at that moment.
 fn is_broken_off(error: &lapin::Error) -> bool {
     let lapin::ErrorKind::IOError(error) = error.kind() else {

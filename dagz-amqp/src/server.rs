@@ -121,6 +121,18 @@ impl Server {
         })
     }
 
+    /// Removes the limits of `vhost`, which may keep dagz out, too. A reset sets those of the start state once more.
+    pub(crate) async fn lift_limits(&self, vhost: &str) -> Result<()> {
+        for limit in ["max-connections", "max-queues"] {
+            let path = format!("/api/vhost-limits/{}/{limit}", part(vhost));
+            self.management.delete(&path).await.map_err(|trouble| {
+                let doing = format!("remove the limits of vhost `{vhost}`");
+                trouble.into_error(ErrorKind::Prepare, &doing)
+            })?;
+        }
+        Ok(())
+    }
+
     /// The definitions of `vhost`.
     pub(crate) async fn definitions(&self, vhost: &str) -> Result<Option<Value>> {
         let told = if vhost.is_ascii() {

@@ -296,6 +296,47 @@ fn dagzs_own_queues() {
 }
 
 #[test]
+fn bindings_of_dagzs_own_queues() {
+    is_undone("own_bound", async |_, channel| {
+        let bind = QueueBindOptions::default();
+        let (own, none) = ("dagz.mark".into(), FieldTable::default());
+        let bound = channel.queue_bind(own, "amq.fanout".into(), "".into(), bind, none);
+        bound.await.unwrap();
+    });
+}
+
+#[test]
+fn limits_that_let_nobody_in() {
+    is_undone("limits", async |site, channel| {
+        for own in ["dagz.mark", "dagz.lease"] {
+            let options = QueueDeleteOptions::default();
+            channel.queue_delete(own.into(), options).await.ok();
+        }
+        for limit in ["max-queues", "max-connections"] {
+            let path = format!("/api/vhost-limits/{}/{limit}", part(site.target.name()));
+            management::put(&path, &json!({"value": 0})).unwrap();
+        }
+    });
+}
+
+#[test]
+fn an_empty_list_is_no_empty_table() {
+    at_site(
+        "empty_list",
+        |config| config,
+        async |site| {
+            let with_list = json!({"bindings": [{
+                "source": "events", "destination": "mail", "destination_type": "queue", "routing_key": "",
+                "arguments": {"list": []},
+            }]});
+            support::make(&site.base, &with_list);
+            site.init().await;
+            site.is_as_at_the_start("after the copy").await;
+        },
+    );
+}
+
+#[test]
 fn by_hand_in_the_middle_of_a_test() {
     at_site(
         "by_hand",

@@ -42,7 +42,7 @@ impl Topology {
     }
 
     /// The queues to which one's dead letters may go: all, where that is not easily told.
-    fn targets(&self, queue: &Queue) -> BTreeSet<&str> {
+    fn targets<'a>(&'a self, queue: &'a Queue) -> BTreeSet<&'a str> {
         let said = |key: &str| queue.arguments.get(key).and_then(|value| value.as_str());
         let all = || self.queues.keys().map(String::as_str).collect();
         match (
@@ -98,7 +98,7 @@ mod tests {
     #[test]
     fn the_queues_on_the_way_count() {
         let end = ("end", json!({}));
-        assert_eq!(hops(&[end.clone()]), 0);
+        assert_eq!(hops(std::slice::from_ref(&end)), 0);
         assert_eq!(
             hops(&[("a", to("", "end")), ("b", to("", "end")), end.clone()]),
             1

@@ -1,23 +1,21 @@
 //! Whatever a test declares, deletes, binds, publishes and leaves at random, the next one begins at the start state.
 
 mod act;
+#[path = "../support/state.rs"]
+mod state;
 #[expect(dead_code, reason = "these tests need a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
 
-use std::{cell::Cell, collections::BTreeSet, time::Duration};
+use std::{cell::Cell, collections::BTreeSet};
 
 use act::{Act, act};
 use dagz_amqp::Driver;
 use dagz_core::{DbConfig as _, Target};
 use dagz_testkit::random::{Counterexample, Search, assert_needed, cases, counterexample};
-use futures_util::StreamExt as _;
-use lapin::{
-    Channel, Connection,
-    options::{BasicConsumeOptions, BasicQosOptions},
-    types::{AMQPValue, FieldTable},
-};
+use lapin::Connection;
 use proptest::{collection::vec, prelude::*};
+use state::{expected, state};
 use support::{
     Site, at_site, channel, connect, definitions,
     management::{self, part},
@@ -54,44 +52,6 @@ impl Test {
     }
 }
 
-/// What is to be as at the start: each definition, and how many messages and consumers each queue has.
-async fn state(site: &Site) -> BTreeSet<String> {
-    let definitions = definitions(site.target.name());
-    let mut state = BTreeSet::new();
-    for (kind, list) in definitions.as_object().expect("kinds of definitions") {
-        let list = list.as_array().expect("a list");
-        state.extend(list.iter().map(|one| format!("{kind}: {one}")));
-    }
-    let visit = site.visit().await;
-    let channel = channel(&visit).await;
-    for queue in definitions["queues"].as_array().expect("a list") {
-        let name = queue["name"].as_str().expect("a name");
-        let counts = support::counts(&channel, name).await;
-        state.insert(format!("in {name}: {counts:?}"));
-        if queue["arguments"]["x-queue-type"] == "stream" && has_any(&channel, name).await {
-            state.insert(format!("something in {name}"));
-        }
-    }
-    drop(visit.close(200, "".into()).await);
-    state
-}
-
-/// Whether anything comes out of a stream: how much is in it, the broker tells only seconds later.
-async fn has_any(channel: &Channel, stream: &str) -> bool {
-    let mut from_the_start = FieldTable::default();
-    let first = AMQPValue::LongString("first".into());
-    from_the_start.insert("x-stream-offset".into(), first);
-    let options = BasicConsumeOptions::default();
-    channel
-        .basic_qos(1, BasicQosOptions::default())
-        .await
-        .expect("streams need that");
-    let consumer = channel.basic_consume(stream.into(), "".into(), options, from_the_start);
-    let mut consumer = consumer.await.expect("the stream is read");
-    let first = tokio::time::timeout(Duration::from_millis(20), consumer.next()).await;
-    first.is_ok()
-}
-
 /// Which driver resets: the one that was there when the test ended, or a new one each time, as under nextest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Process {
@@ -126,7 +86,8 @@ fn at_random(
                 management::delete(&path).expect("it goes");
             }
             site.init().await;
-            let start = state(site).await;
+            let start = expected(&definitions(&site.base));
+            assert_eq!(state(site).await, Some(start.clone()));
             // Its lease goes with the last of its clones.
             let nobody = Driver::new(site.config.clone());
             let driver = Cell::new(Some(std::mem::replace(&mut site.driver, nobody)));
@@ -143,7 +104,7 @@ fn at_random(
                 let old = old.unwrap_or_else(|| Driver::new(here.config.clone()));
                 let (next, left, found) = round(here, old, process, &workload).await;
                 driver.set(Some(next));
-                changed.set(changed.get() + u32::from(left != start));
+                changed.set(changed.get() + u32::from(left.as_ref() != Some(&start)));
                 let missing: Vec<_> = start.difference(&found).collect();
                 let besides: Vec<_> = found.difference(&start).collect();
                 prop_assert!(
@@ -175,7 +136,7 @@ async fn round(
     driver: Driver,
     process: Process,
     (acts, late): &Workload,
-) -> (Driver, BTreeSet<String>, BTreeSet<String>) {
+) -> (Driver, Option<BTreeSet<String>>, BTreeSet<String>) {
     let mut test = Test {
         driver,
         target: site.target.clone(),
@@ -206,7 +167,7 @@ async fn round(
     let prepared = next.prepare(&site.target).await;
     prepared.unwrap_or_else(|error| panic!("{}", error.report()));
     let found = state(site).await;
-    (next, left, found)
+    (next, left, found.expect("everybody is let in"))
 }
 
 /// Fails for the smallest workload that is not undone.
