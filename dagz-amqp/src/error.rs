@@ -173,6 +173,11 @@ fn is_broken_off(error: &lapin::Error) -> bool {
 }
 
 impl Cause {
+    /// Whether a queue is not there, or another one in its place, which is one connection's or gives only to consumers.
+    pub(crate) fn is_otherwise(self) -> bool {
+        matches!(self, Self::NotFound | Self::Locked)
+    }
+
     pub(crate) fn of(error: &lapin::Error) -> Self {
         use lapin::ErrorKind as Native;
         match error.kind() {

@@ -192,6 +192,17 @@ fn queues_that_a_test_declared_as_another_kind() {
 }
 
 #[test]
+fn queues_from_which_only_consumers_get_anything() {
+    is_undone("single", async |site, _| {
+        let vhost = part(site.target.name());
+        let path = format!("/api/queues/{vhost}/orders");
+        management::delete(&path).unwrap();
+        let arguments = json!({"x-queue-type": "quorum", "x-single-active-consumer": true});
+        management::put(&path, &json!({"durable": true, "arguments": arguments})).unwrap();
+    });
+}
+
+#[test]
 fn queues_that_go_with_their_consumer() {
     is_undone("auto", async |_, channel| {
         let auto_delete = QueueDeclareOptions {

@@ -21,6 +21,7 @@ const SCHEMA: &str = "CREATE TABLE item (id INT AUTO_INCREMENT PRIMARY KEY, name
     INSERT INTO item (name) VALUES ('seed'), ('too');
     CREATE TABLE part (id INT AUTO_INCREMENT PRIMARY KEY, item INT, FOREIGN KEY (item) REFERENCES item (id) ON DELETE CASCADE);
     CREATE TABLE note (value INT); INSERT INTO note VALUES (1);
+    CREATE TABLE old (value INT) ENGINE = MyISAM;
     CREATE VIEW names AS SELECT name FROM item; CREATE PROCEDURE clear() DELETE FROM item;
     CREATE EVENT never ON SCHEDULE EVERY 1 YEAR DISABLE DO DELETE FROM item";
 
@@ -38,6 +39,11 @@ const LATE: &[(&str, &[&str])] = &[
         &["tables", "waiting"],
     ),
     ("DELETE FROM {}.item", &["tables", "waiting"]),
+    // A gate does not stand for it.
+    (
+        "INSERT INTO {}.old VALUES (1)",
+        &["tables", "waiting", "ungated"],
+    ),
     ("CALL {}.clear()", &["waiting"]),
     ("TRUNCATE {}.note", &["waiting"]),
     ("ALTER TABLE {}.item ADD COLUMN late INT", &["waiting"]),
@@ -221,7 +227,9 @@ fn each_lock_and_look_is_needed_with_a_gate() {
 }
 
 fn check_needs(is_gated: bool) {
-    for detection in ["tables", "schema", "waiting"] {
+    let mut detections = vec!["tables", "schema", "waiting"];
+    detections.extend(is_gated.then_some("ungated"));
+    for detection in detections {
         let gate = if is_gated { "_gated" } else { "" };
         at_site(
             &format!("late_{detection}{gate}"),

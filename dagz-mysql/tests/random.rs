@@ -308,8 +308,6 @@ fn each_detection_is_needed() {
         ("waiting", Process::Same, Does::Write),
         ("tables", Process::Gated, Does::Write),
         ("waiting", Process::Gated, Does::Write),
-        // Tables that the gate does not stand for.
-        ("ungated", Process::Gated, Does::Write),
         ("insert triggers", Process::Same, Does::Write),
         ("delete triggers", Process::New, Does::Write),
     ] {

@@ -82,7 +82,7 @@ impl Keeper {
                 found.messages = messages;
                 found.unsure |= unsure;
             }
-            Err(error) if Cause::of(&error) == Cause::NotFound => {
+            Err(error) if Cause::of(&error).is_otherwise() => {
                 found.unsure = true;
                 self.respare().await?;
             }
@@ -113,7 +113,7 @@ impl Keeper {
             match empty(&channel, &messages).await {
                 Ok(true) => return Ok(Sweep::Clean),
                 Ok(false) => {}
-                Err(error) if Cause::of(&error) == Cause::NotFound => {
+                Err(error) if Cause::of(&error).is_otherwise() => {
                     self.respare().await?;
                 }
                 Err(error) => return Err(self.cannot("empty", error)),
@@ -194,7 +194,7 @@ impl Keeper {
     async fn drained(&mut self, drained: lapin::Result<Drained>) -> Result<Drained, Failure> {
         match drained {
             Ok(drained) => Ok(drained),
-            Err(error) if Cause::of(&error) == Cause::NotFound => {
+            Err(error) if Cause::of(&error).is_otherwise() => {
                 self.respare().await?;
                 Ok(Drained::Missing)
             }
@@ -297,7 +297,7 @@ impl Keeper {
 enum Drained {
     Nothing,
     Some,
-    /// One of them is not there.
+    /// One of them is not there, or another one.
     Missing,
 }
 

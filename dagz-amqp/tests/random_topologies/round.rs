@@ -26,6 +26,9 @@ use crate::{
 /// Longer than the broker takes for anything that a test does.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// Longer than it takes to log in.
+const LOGIN: Duration = Duration::from_secs(1);
+
 /// Which driver resets: the one that was there when the test ended, or a new one each time, as under nextest.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Process {
@@ -108,6 +111,8 @@ struct Open {
 /// The connections of one test.
 struct Test {
     address: AMQPUri,
+    /// Whether it was not let in, and does not try again.
+    is_refused: bool,
     connections: [Open; 3],
 }
 
@@ -115,6 +120,7 @@ impl Test {
     fn new(address: AMQPUri) -> Self {
         Self {
             address,
+            is_refused: false,
             connections: Default::default(),
         }
     }
@@ -133,8 +139,14 @@ impl Test {
         let open = &mut self.connections[connection];
         let is_open = |connection: &Connection| connection.status().connected();
         if !open.connection.as_ref().is_some_and(is_open) {
+            if self.is_refused {
+                return;
+            }
             let properties = ConnectionProperties::default();
-            let Ok(anew) = Connection::connect_uri(self.address.clone(), properties).await else {
+            let anew = Connection::connect_uri(self.address.clone(), properties);
+            // Who may not log in is told so only seconds later.
+            let Ok(Ok(anew)) = timeout(LOGIN, anew).await else {
+                self.is_refused = true;
                 return;
             };
             *open = Open {

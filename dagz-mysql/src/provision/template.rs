@@ -27,6 +27,9 @@ use crate::{
     sql,
 };
 
+/// What is between a stem and a fingerprint.
+const INFIX: &str = "_jw_";
+
 /// A complete template.
 pub(super) struct Template {
     pub(super) name: String,
@@ -63,8 +66,12 @@ pub(super) async fn ensure(
 
 /// `shop_jw_1a2b3c4d`, with as much of the stem of the worker's database `name` as fits.
 pub(super) fn beside(name: &str, fingerprint: &str) -> String {
-    let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
-    template::name(stem, "_jw_", fingerprint, NAME_LIMIT)
+    template::name(stem(name), INFIX, fingerprint, NAME_LIMIT)
+}
+
+/// What the worker's database `name` has before the worker.
+fn stem(name: &str) -> &str {
+    name.rsplit_once('_').map_or(name, |(stem, _)| stem)
 }
 
 async fn is_ready(admin: &mut Admin<'_>, target: &Target, template: &Template) -> Result<bool> {
@@ -216,7 +223,11 @@ async fn prune(admin: &mut Admin<'_>, target: &Target, current: &Template) -> Re
         .await
         .map_err(|error| admin.failed("cannot list templates".to_owned(), error))?;
     let (mut others, mut going) = (Vec::new(), Vec::new());
-    for name in names.into_iter().filter(|name| *name != current.name) {
+    // Those of other bases may be locked for as long as somebody likes.
+    let names = names.into_iter().filter(|name| {
+        *name != current.name && template::is_name_for(name, stem(target.name()), INFIX, NAME_LIMIT)
+    });
+    for name in names {
         // One that others have locked, such as somebody else who drops it, can wait.
         match state(admin, target, &name).await {
             Ok(State::Complete { made }) => others.push((made, name)),
