@@ -7,7 +7,10 @@ use std::{cell::Cell, collections::BTreeSet, time::Duration};
 use dagz_amqp::Driver;
 use dagz_core::{DbConfig as _, ErrorKind};
 use lapin::{
-    Channel, Connection, ConnectionProperties, message::Delivery, options::ConfirmSelectOptions,
+    Channel, Connection, ConnectionProperties,
+    message::Delivery,
+    options::{ConfirmSelectOptions, QueueDeclareOptions},
+    types::FieldTable,
     uri::AMQPUri,
 };
 use proptest::{prelude::*, sample::select, test_runner::TestCaseError};
@@ -20,6 +23,7 @@ use crate::{
     support::{
         self, Site, definitions,
         management::{self, part},
+        uri,
     },
 };
 
@@ -283,6 +287,7 @@ impl Round<'_> {
                 }
             }
             Between::Guest(acts) => {
+                self.settled().await;
                 let address = other.address(target).await;
                 Test::new(address.expect("a guest may log in"))
                     .run(acts)
@@ -294,6 +299,31 @@ impl Round<'_> {
                 let made = other.worker_init(target).await;
                 made.unwrap_or_else(|error| panic!("{}", error.report()));
             }
+        }
+    }
+
+    /// Waits until the last test's end is done with: who comes earlier as a guest may not be seen, as the README says.
+    async fn settled(&self) {
+        let visit = uri(self.site.target.name());
+        let visit = Connection::connect_uri(visit, ConnectionProperties::default()).await;
+        // A test may let nobody in.
+        let Ok(visit) = visit else {
+            sleep(Duration::from_secs(1)).await;
+            return;
+        };
+        let looks = support::channel(&visit).await;
+        for _ in 0..100 {
+            let passive = QueueDeclareOptions {
+                passive: true,
+                ..QueueDeclareOptions::default()
+            };
+            let none = FieldTable::default();
+            let mark = looks.queue_declare("dagz.mark".into(), passive, none).await;
+            // A test may have deleted it.
+            if mark.map_or(1, |mark| mark.message_count()) > 0 {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
         }
     }
 
