@@ -118,8 +118,8 @@ async fn open(server: &Arc<Server>, target: &Target) -> Result<Keeper> {
     }
 }
 
-/// A connection for the vhost of `target`, which is dagz's, and where its own user gets the rights; `None` where the vhost lets
-/// nobody in, as one that is being made or deleted.
+/// A connection for the vhost of `target`, which is dagz's, and where its own user gets the rights; `None` where the
+/// vhost lets nobody in, as one that is being made or deleted.
 async fn enter(server: &Arc<Server>, target: &Target) -> Result<Option<Keeper>> {
     // Whoever makes a vhost gets them, but not if the request breaks off there.
     let user = part(&server.management().address().user);
@@ -167,8 +167,8 @@ pub(crate) async fn make(driver: &Driver, target: &Target) -> Result<Keeper> {
                         let taken = async {
                             let mut claim = keeper.claim(&holder, patience).await?;
                             if claim == Claim::Missing {
-                                // Another run may be making it, and not have come to them yet.
-                                keeper.declare_own().await?;
+                                // Or another run is making it, and has not come to them yet.
+                                keeper.declare_again().await?;
                                 claim = keeper.claim(&holder, patience).await?;
                             }
                             // The broker goes on deleting when the vhost is not to be seen any more, and

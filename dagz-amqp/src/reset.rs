@@ -154,10 +154,7 @@ async fn take(
     };
     keeper.start = Some(start.clone());
     if claim == Claim::Missing {
-        // A test has deleted dagz's queues, and may have seen to it that there are no new ones.
-        let lifted = server.lift_limits(target.name()).await;
-        lifted.map_err(Failure::Final)?;
-        keeper.declare_own().await?;
+        keeper.declare_again().await?;
         claim = keeper.claim(&holder, patience).await?;
         if claim == Claim::Missing {
             return Err(Failure::Gone);

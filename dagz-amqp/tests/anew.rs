@@ -6,9 +6,14 @@ use std::sync::{Arc, Mutex};
 
 use dagz_amqp::{Config, Driver};
 use dagz_core::{DbConfig as _, ErrorKind};
+use lapin::{
+    BasicProperties,
+    options::{BasicPublishOptions, QueueBindOptions, QueueDeleteOptions},
+    types::{AMQPValue, FieldTable},
+};
 use serde_json::{Value, json};
 use support::{
-    at_site, channel, declare, definitions,
+    at_site, channel, counts, declare, definitions,
     management::{self, part},
     publish,
 };
@@ -119,4 +124,98 @@ fn what_worker_init_left_half_done_is_done_anew() {
         assert_eq!(queues(site.target.name()), ["half_4", "whole"]);
         assert_eq!(found.lock().unwrap().len(), 4);
     });
+}
+
+#[test]
+fn limits_that_let_nobody_in_are_no_obstacle() {
+    for limits in [
+        ["max-queues"].as_slice(),
+        &["max-queues", "max-connections"],
+    ] {
+        at_site(
+            &format!("limits_anew_{}", limits.len()),
+            |config| config,
+            async |site| {
+                site.init().await;
+                let own = channel(&site.connect().await).await;
+                for queue in ["dagz.mark", "dagz.lease"] {
+                    let options = QueueDeleteOptions::default();
+                    own.queue_delete(queue.into(), options).await.unwrap();
+                }
+                for limit in limits {
+                    let path = format!("/api/vhost-limits/{}/{limit}", part(site.target.name()));
+                    management::put(&path, &json!({"value": 0})).unwrap();
+                }
+                let later = json!({"name": "later", "durable": true, "auto_delete": false, "arguments": {}});
+                support::make(&site.base, &json!({"queues": [later]}));
+                // As in the process of a later job.
+                site.driver = Driver::new(site.config.clone());
+                site.init().await;
+                site.is_as_at_the_start("when it was made anew").await;
+            },
+        );
+    }
+}
+
+/// As the README says: the broker tells of a number, and not of its type.
+#[test]
+fn a_number_in_a_binding_is_one_of_64_bits_in_a_copy() {
+    at_site(
+        "numbers",
+        |config| config,
+        async |site| {
+            let base = channel(&support::connect(support::uri(&site.base)).await).await;
+            declare(&base, "numbered").await;
+            let options = QueueBindOptions::default();
+            let bound = base.queue_bind(
+                "numbered".into(),
+                "amq.headers".into(),
+                "".into(),
+                options,
+                with(AMQPValue::LongInt(7)),
+            );
+            bound.await.unwrap();
+            site.init().await;
+            let own = channel(&site.connect().await).await;
+            // It matches alike.
+            for (there, channel) in [(1, &base), (1, &own)] {
+                let sent = channel.basic_publish(
+                    "amq.headers".into(),
+                    "".into(),
+                    BasicPublishOptions::default(),
+                    b"message",
+                    BasicProperties::default().with_headers(with(AMQPValue::LongInt(7))),
+                );
+                sent.await.unwrap().await.unwrap();
+                assert_eq!(counts(channel, "numbered").await.0, there);
+            }
+            // And is another one to who takes it away.
+            for (number, is_it) in [
+                (AMQPValue::LongInt(7), false),
+                (AMQPValue::LongLongInt(7), true),
+            ] {
+                let unbound = own.queue_unbind(
+                    "numbered".into(),
+                    "amq.headers".into(),
+                    "".into(),
+                    with(number),
+                );
+                unbound.await.unwrap();
+                let told = definitions(site.target.name());
+                let left = told["bindings"]
+                    .as_array()
+                    .unwrap()
+                    .iter()
+                    .any(|one| one["destination"] == "numbered");
+                assert_eq!(left, !is_it);
+            }
+        },
+    );
+}
+
+/// Arguments, or headers, with this number.
+fn with(number: AMQPValue) -> FieldTable {
+    let mut arguments = FieldTable::default();
+    arguments.insert("number".into(), number);
+    arguments
 }

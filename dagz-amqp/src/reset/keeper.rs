@@ -136,6 +136,14 @@ impl Keeper {
         }
     }
 
+    /// Declares dagz's own queues in a vhost that is dagz's, where a test has deleted them, and may have seen to it that
+    /// there are no new ones.
+    pub(crate) async fn declare_again(&mut self) -> Result<(), Failure> {
+        let lifted = self.server.lift_limits(&self.vhost).await;
+        lifted.map_err(Failure::Final)?;
+        self.declare_own().await
+    }
+
     /// Takes the vhost for `holder`, waiting so long for whoever has it.
     pub(crate) async fn claim(
         &mut self,
