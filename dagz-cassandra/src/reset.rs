@@ -1,9 +1,9 @@
 //! Brings a worker's keyspace to its start state, at the cost of what a test dirtied.
 //!
 //! [`Keeper`] (`reset/keeper.rs`) knows what there is to reset, and finds what differs, by one request per
-//! table, all at once; `reset/repair.rs` undoes that; `reset/clear.rs` empties a table; `reset/state.rs` is the start state, recorded when the
-//! keyspace is made: its rows are read by `reset/rows.rs` and written by `reset/sow.rs`. `reset/notes.rs` is what one reset
-//! tells the next, and `reset/lease.rs` keeps other runs off. Where a repair cannot be exact, as after a change of the
+//! table, all at once; `reset/repair.rs` undoes that; `reset/clear.rs` empties a table; `reset/state.rs` is the
+//! start state, recorded when the keyspace is made: its rows are read by `reset/rows.rs` and written by
+//! `reset/sow.rs`. `reset/notes.rs` is what one reset tells the next, and `reset/lease.rs` keeps other runs off. Where a repair cannot be exact, as after a change of the
 //! schema, the keyspace is made anew by `provision`.
 
 mod clear;

@@ -9,26 +9,13 @@ use dagz_mysql::{
     Config, Driver,
     mysql_async::{OptsBuilder, prelude::Queryable as _},
 };
-use support::{Site, at_site, connect, details, doing, execute, is_mariadb, opts, rows};
-
-fn with_schema(config: Config) -> Config {
-    config.migrate_with("1", |opts| async move {
-        connect(&opts)
-            .await
-            .query_drop(
-                "CREATE TABLE item (id INT PRIMARY KEY); CREATE TABLE seed (id INT PRIMARY KEY);
-                 INSERT INTO seed VALUES (1), (2)",
-            )
-            .await
-    })
-}
-
-const LEFT: &str =
-    "SELECT (SELECT COUNT(*) FROM item), (SELECT GROUP_CONCAT(id ORDER BY id) FROM seed)";
+use support::{
+    LEFT, Site, at_site, connect, details, doing, execute, is_mariadb, opts, rows, with_seed,
+};
 
 #[test]
 fn what_holds_a_lock_is_ended_before_the_next_test() {
-    at_site("leaked_locks", with_schema, async |site: &Site| {
+    at_site("leaked_locks", with_seed, async |site: &Site| {
         site.init().await;
         for statements in [
             "BEGIN; INSERT INTO item VALUES (1); UPDATE seed SET id = 3 WHERE id = 1",
@@ -59,7 +46,7 @@ fn what_holds_a_lock_is_ended_before_the_next_test() {
 
 #[test]
 fn looking_for_sessions_is_needed() {
-    let configured = |config| with_schema(config).blind_to("sessions");
+    let configured = |config| with_seed(config).blind_to("sessions");
     at_site("blind_sessions", configured, async |site: &Site| {
         site.init().await;
         let mut leaked = site.connect().await;
@@ -72,7 +59,7 @@ fn looking_for_sessions_is_needed() {
 
 #[test]
 fn who_left_it_is_told_as_far_as_it_is_known() {
-    at_site("leaked_by", with_schema, async |site: &Site| {
+    at_site("leaked_by", with_seed, async |site: &Site| {
         site.init().await;
         let tells_names = !is_mariadb().await;
         let mut look = connect(&opts("")).await;
@@ -122,7 +109,7 @@ fn who_left_it_is_told_as_far_as_it_is_known() {
 
 #[test]
 fn a_statement_that_does_not_end_is_ended() {
-    at_site("leaked_statement", with_schema, async |site: &Site| {
+    at_site("leaked_statement", with_seed, async |site: &Site| {
         site.init().await;
         let mut look = connect(&opts("")).await;
         for statement in [
@@ -157,7 +144,7 @@ fn a_statement_that_does_not_end_is_ended() {
 /// As the README says of what is not undone.
 #[test]
 fn a_lock_by_name_stays_with_an_idle_session() {
-    at_site("leaked_name", with_schema, async |site: &Site| {
+    at_site("leaked_name", with_seed, async |site: &Site| {
         site.init().await;
         let mut leaked = site.connect().await;
         let name = site.target.name();
@@ -202,7 +189,7 @@ fn among_many_tables_one_that_is_locked_is_found() {
 
 #[test]
 fn a_transaction_that_commits_in_time_is_undone() {
-    at_site("late_commit", with_schema, async |site: &Site| {
+    at_site("late_commit", with_seed, async |site: &Site| {
         site.init().await;
         let mut leaked = site.connect().await;
         execute(
@@ -257,7 +244,7 @@ fn who_comes_by_from_elsewhere_stays() {
 
 #[test]
 fn a_new_process_meets_a_lock() {
-    at_site("cold_lock", with_schema, async |site: &Site| {
+    at_site("cold_lock", with_seed, async |site: &Site| {
         site.driver.worker_init(&site.target).await.unwrap();
         let mut leaked = site.connect().await;
         execute(&mut leaked, "LOCK TABLES seed WRITE").await;
@@ -268,11 +255,11 @@ fn a_new_process_meets_a_lock() {
 
 #[test]
 fn another_run_on_the_same_database_is_named() {
-    at_site("in_use", with_schema, async |site: &Site| {
+    at_site("in_use", with_seed, async |site: &Site| {
         site.init().await;
         // As from another machine whose node index is wrong: a driver that knows nothing of ours.
         let other = Site {
-            driver: Driver::new(with_schema(Config::from_opts(opts(&site.base)))),
+            driver: Driver::new(with_seed(Config::from_opts(opts(&site.base)))),
             target: site.target.clone(),
             base: site.base.clone(),
             scope: None,
@@ -303,7 +290,7 @@ fn another_run_on_the_same_database_is_named() {
 
 #[test]
 fn a_server_that_ended_the_kept_connection_is_asked_again() {
-    at_site("lost_connection", with_schema, async |site: &Site| {
+    at_site("lost_connection", with_seed, async |site: &Site| {
         site.init().await;
         let mut conn = site.connect().await;
         execute(&mut conn, "INSERT INTO item VALUES (1)").await;
@@ -321,7 +308,7 @@ fn a_server_that_ended_the_kept_connection_is_asked_again() {
 
 #[test]
 fn a_reset_in_the_middle_of_a_test_spares_its_own_sessions() {
-    at_site("own_sessions", with_schema, async |site: &Site| {
+    at_site("own_sessions", with_seed, async |site: &Site| {
         site.init().await;
         let mut own = site.connect().await;
         execute(&mut own, "BEGIN; INSERT INTO item VALUES (1)").await;

@@ -7,30 +7,15 @@ use std::time::{Duration, Instant};
 use dagz_core::{DbConfig as _, ErrorKind};
 use dagz_mysql::{Config, Driver, mysql_async::prelude::Queryable as _};
 use support::{
-    Site, at_site, connect, execute, opts,
+    LEFT, Site, at_site, connect, execute, opts,
     prepared::{end_prepared, roll_all_back},
-    rows,
+    rows, with_seed,
 };
-
-fn with_schema(config: Config) -> Config {
-    config.migrate_with("1", |opts| async move {
-        connect(&opts)
-            .await
-            .query_drop(
-                "CREATE TABLE item (id INT PRIMARY KEY); CREATE TABLE seed (id INT PRIMARY KEY);
-                 INSERT INTO seed VALUES (1), (2)",
-            )
-            .await
-    })
-}
-
-const LEFT: &str =
-    "SELECT (SELECT COUNT(*) FROM item), (SELECT GROUP_CONCAT(id ORDER BY id) FROM seed)";
 
 #[test]
 fn a_prepared_transaction_is_told_and_how_it_ends() {
     support::run(roll_all_back(&support::base("prepared")));
-    at_site("prepared", with_schema, async |site: &Site| {
+    at_site("prepared", with_seed, async |site: &Site| {
         site.init().await;
         let mut admin = connect(&opts("")).await;
         for is_gone in [true, false] {
@@ -78,7 +63,7 @@ fn a_prepared_transaction_is_told_and_how_it_ends() {
 #[test]
 fn a_database_that_cannot_be_dropped_to_its_end_is_still_ours() {
     support::run(roll_all_back(&support::base("half_dropped")));
-    at_site("half_dropped", with_schema, async |site: &Site| {
+    at_site("half_dropped", with_seed, async |site: &Site| {
         site.init().await;
         site.driver.release(&site.target).await;
         let name = site.target.name();
@@ -93,7 +78,7 @@ fn a_database_that_cannot_be_dropped_to_its_end_is_still_ours() {
         }
         leaked.disconnect().await.unwrap();
         // Of other migrations, so that what there is has to go.
-        let config = with_schema(Config::from_opts(opts(&site.base)));
+        let config = with_seed(Config::from_opts(opts(&site.base)));
         let other = Driver::new(config.migrate_with("2", |opts| async move {
             connect(&opts)
                 .await

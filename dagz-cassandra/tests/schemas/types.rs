@@ -1,5 +1,7 @@
 //! Types of columns, each with values that are told apart.
 
+use Shape::{Elements, Plain, Whole};
+
 /// How values of a type are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Shape {
@@ -27,7 +29,43 @@ const fn of(shape: Shape, name: &'static str, values: [&'static str; 3]) -> Type
     }
 }
 
-use Shape::{Elements, Plain, Whole};
+const VARINT: Type = of(
+    Plain,
+    "varint",
+    ["1", "123456789012345678901234567890", "-1"],
+);
+const BOOLEAN: Type = of(Plain, "boolean", ["true", "false", "true"]);
+const DOUBLE: Type = of(Plain, "double", ["0.1", "Infinity", "NaN"]);
+const INET: Type = of(Plain, "inet", ["'127.0.0.1'", "'::1'", "'10.0.0.1'"]);
+const DATE: Type = of(
+    Plain,
+    "date",
+    ["'2020-01-01'", "'1969-12-31'", "'2020-01-02'"],
+);
+const TIME: Type = of(
+    Plain,
+    "time",
+    ["'08:12:54.123456789'", "'00:00:00'", "'23:59:59'"],
+);
+const TIMESTAMP: Type = of(
+    Plain,
+    "timestamp",
+    ["'2020-01-01 00:00:00.001+0000'", "0", "-1"],
+);
+const UUID: Type = of(
+    Plain,
+    "uuid",
+    [
+        "11111111-1111-4111-8111-111111111111",
+        "22222222-2222-4222-8222-222222222222",
+        "33333333-3333-4333-8333-333333333333",
+    ],
+);
+const FROZEN_PAIR: Type = of(
+    Whole,
+    "frozen<pair>",
+    ["{a: 1, b: 'x'}", "{a: 2}", "{b: ''}"],
+);
 
 pub(crate) const TYPES: [Type; 31] = [
     of(Plain, "int", ["1", "-7", "0"]),
@@ -37,40 +75,16 @@ pub(crate) const TYPES: [Type; 31] = [
     of(Plain, "bigint", ["1", "-9223372036854775808", "0"]),
     of(Plain, "smallint", ["1", "-7", "0"]),
     of(Plain, "tinyint", ["1", "-7", "0"]),
-    of(
-        Plain,
-        "varint",
-        ["1", "123456789012345678901234567890", "-1"],
-    ),
+    VARINT,
     of(Plain, "decimal", ["1.0", "1.00", "-3E+5"]),
-    of(Plain, "boolean", ["true", "false", "true"]),
+    BOOLEAN,
     of(Plain, "float", ["0.1", "-0.0", "NaN"]),
-    of(Plain, "double", ["0.1", "Infinity", "NaN"]),
-    of(Plain, "inet", ["'127.0.0.1'", "'::1'", "'10.0.0.1'"]),
-    of(
-        Plain,
-        "date",
-        ["'2020-01-01'", "'1969-12-31'", "'2020-01-02'"],
-    ),
-    of(
-        Plain,
-        "time",
-        ["'08:12:54.123456789'", "'00:00:00'", "'23:59:59'"],
-    ),
-    of(
-        Plain,
-        "timestamp",
-        ["'2020-01-01 00:00:00.001+0000'", "0", "-1"],
-    ),
-    of(
-        Plain,
-        "uuid",
-        [
-            "11111111-1111-4111-8111-111111111111",
-            "22222222-2222-4222-8222-222222222222",
-            "33333333-3333-4333-8333-333333333333",
-        ],
-    ),
+    DOUBLE,
+    INET,
+    DATE,
+    TIME,
+    TIMESTAMP,
+    UUID,
     of(
         Plain,
         "timeuuid",
@@ -88,11 +102,7 @@ pub(crate) const TYPES: [Type; 31] = [
         "frozen<map<int, frozen<pair>>>",
         ["{1: {a: 1}}", "{2: {b: 'y'}}", "{}"],
     ),
-    of(
-        Whole,
-        "frozen<pair>",
-        ["{a: 1, b: 'x'}", "{a: 2}", "{b: ''}"],
-    ),
+    FROZEN_PAIR,
     of(
         Whole,
         "tuple<int, text>",
@@ -129,45 +139,17 @@ pub(crate) const KEYS: [Type; 16] = [
     of(Plain, "text", ["'x'", "'it''s'", "'y'"]),
     of(Plain, "blob", ["0x00", "0xcafe", "0x01"]),
     of(Plain, "bigint", ["1", "-9223372036854775808", "2"]),
-    of(
-        Plain,
-        "varint",
-        ["1", "123456789012345678901234567890", "-1"],
-    ),
+    VARINT,
     of(Plain, "decimal", ["1.0", "1.5", "-3E+5"]),
-    of(Plain, "boolean", ["true", "false", "true"]),
-    of(Plain, "double", ["0.1", "Infinity", "NaN"]),
-    of(Plain, "inet", ["'127.0.0.1'", "'::1'", "'10.0.0.1'"]),
-    of(
-        Plain,
-        "date",
-        ["'2020-01-01'", "'1969-12-31'", "'2020-01-02'"],
-    ),
-    of(
-        Plain,
-        "time",
-        ["'08:12:54.123456789'", "'00:00:00'", "'23:59:59'"],
-    ),
-    of(
-        Plain,
-        "timestamp",
-        ["'2020-01-01 00:00:00.001+0000'", "0", "-1"],
-    ),
-    of(
-        Plain,
-        "uuid",
-        [
-            "11111111-1111-4111-8111-111111111111",
-            "22222222-2222-4222-8222-222222222222",
-            "33333333-3333-4333-8333-333333333333",
-        ],
-    ),
+    BOOLEAN,
+    DOUBLE,
+    INET,
+    DATE,
+    TIME,
+    TIMESTAMP,
+    UUID,
     of(Whole, "frozen<set<int>>", ["{1}", "{1, 2}", "{3}"]),
-    of(
-        Whole,
-        "frozen<pair>",
-        ["{a: 1, b: 'x'}", "{a: 2}", "{b: ''}"],
-    ),
+    FROZEN_PAIR,
     of(
         Whole,
         "frozen<tuple<int, text>>",

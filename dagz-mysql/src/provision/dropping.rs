@@ -94,11 +94,12 @@ impl Admin<'_> {
             Err(error) if !error::is_shape_changed(&error) => return Err(error),
             _ => {}
         }
-        let triggers = self.trigger_names(name).await?;
+        let literal = sql::literal(name);
+        let own = format!("TRIGGER_SCHEMA = {literal}");
+        let mut triggers = self.trigger_names(&own).await?;
         let tables = format!(
             "SELECT TABLE_SCHEMA, TABLE_NAME FROM information_schema.TABLES \
-             WHERE TABLE_SCHEMA = {} AND TABLE_TYPE <> 'VIEW'",
-            sql::literal(name)
+             WHERE TABLE_SCHEMA = {literal} AND TABLE_TYPE <> 'VIEW'"
         );
         let tables: Vec<(String, String)> = self.conn.query(tables).await?;
         let tables: Vec<_> = tables
@@ -112,6 +113,14 @@ impl Admin<'_> {
         }
         match self.conn.query_drop(&drop).await {
             Err(error) if error::has_code(&error, code::DIRECTORY_IS_NOT_EMPTY) => {
+                // Whoever was killed before may have left one that nothing tells of any more, but what this is a copy of.
+                let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
+                let kin = format!(
+                    "LEFT(TRIGGER_SCHEMA, {}) = {}",
+                    stem.chars().count(),
+                    sql::literal(stem)
+                );
+                triggers.extend(self.trigger_names(&kin).await?);
                 for trigger in triggers {
                     let orphan =
                         format!("DROP TRIGGER IF EXISTS {}", sql::qualified(name, &trigger));
@@ -124,17 +133,11 @@ impl Admin<'_> {
         }
     }
 
-    /// The triggers of `name`, and of what it may be a copy of: nothing tells of those that have lost their table.
-    async fn trigger_names(&mut self, name: &str) -> Result<Vec<String>, mysql_async::Error> {
-        let stem = name.rsplit_once('_').map_or(name, |(stem, _)| stem);
-        let query = format!(
-            "SELECT DISTINCT TRIGGER_NAME FROM information_schema.TRIGGERS \
-             WHERE TRIGGER_SCHEMA = {} OR LEFT(TRIGGER_SCHEMA, {}) = {}",
-            sql::literal(name),
-            stem.chars().count(),
-            sql::literal(stem)
-        );
-        self.conn.query(query).await
+    /// The names of the triggers `of` certain databases.
+    async fn trigger_names(&mut self, of: &str) -> Result<Vec<String>, mysql_async::Error> {
+        let names =
+            format!("SELECT DISTINCT TRIGGER_NAME FROM information_schema.TRIGGERS WHERE {of}");
+        self.conn.query(names).await
     }
 
     /// Gives its stamp back to `name` where nothing but its name was left of it, so that it is known the next time.

@@ -290,7 +290,7 @@ impl Keeper {
             self.hold.looker = None;
             return Attempt::Failed;
         };
-        if !findings.have_stamp(&self.stamp, probe.blind) {
+        if !findings.have_stamp(&self.stamp) {
             return Attempt::Failed;
         }
         let Some(changes) = closing.changes(conn).await else {

@@ -244,7 +244,7 @@ impl Keeper {
         }
         self.is_locked = true;
         match stopped {
-            None if !findings.have_stamp(&self.stamp, self.blind) => {
+            None if !findings.have_stamp(&self.stamp) => {
                 self.check_stamp(target).await?;
                 Ok(Looked::Rebuild("its stamp was changed".to_owned()))
             }
@@ -259,7 +259,7 @@ impl Keeper {
                     return Ok(Looked::Held);
                 }
                 if error::is_shape_changed(&error) {
-                    if step == Step::Stamp || !findings.have_stamp(&self.stamp, self.blind) {
+                    if step == Step::Stamp || !findings.have_stamp(&self.stamp) {
                         self.check_stamp(target).await?;
                     }
                     return Ok(Looked::Rebuild(shape(&error)));

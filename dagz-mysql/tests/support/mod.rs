@@ -380,3 +380,20 @@ pub(crate) async fn until_it_waits<T>(look: &mut Conn, id: u64, running: &JoinHa
         }
     }
 }
+
+/// Has an empty table `item`, and `seed` with two rows.
+pub(crate) fn with_seed(config: Config) -> Config {
+    config.migrate_with("1", |opts| async move {
+        connect(&opts)
+            .await
+            .query_drop(
+                "CREATE TABLE item (id INT PRIMARY KEY); CREATE TABLE seed (id INT PRIMARY KEY);
+                 INSERT INTO seed VALUES (1), (2)",
+            )
+            .await
+    })
+}
+
+/// How many rows the first of these tables has, and which the second.
+pub(crate) const LEFT: &str =
+    "SELECT (SELECT COUNT(*) FROM item), (SELECT GROUP_CONCAT(id ORDER BY id) FROM seed)";
