@@ -330,7 +330,7 @@ impl Table {
                 .iter()
                 .all(|(column, value)| column.is_nothing(*value))
         {
-            values.push((self.statics[0].clone(), 0));
+            values = vec![(self.statics[0].clone(), 0)];
         }
         let is_own = |(column, value): &(Column, usize)| {
             self.regular.iter().any(|own| own.name == column.name) && !column.is_nothing(*value)
