@@ -2,7 +2,9 @@
 //!
 //! [`run`] tells what came before an error, too. Used by `provision`, `reset` and `schema.rs`.
 
-use mysql_async::{Conn, Row, prelude::Queryable as _};
+use std::borrow::Cow;
+
+use mysql_async::{Conn, Row, Value, prelude::Queryable as _};
 
 /// What one statement of a batch brought.
 #[derive(Debug)]
@@ -51,4 +53,12 @@ pub(crate) fn column<T: mysql_async::prelude::FromValue>(row: &Row, index: usize
 /// The column `index` of `row` as text, whatever its character set: names, definitions, comments.
 pub(crate) fn text(row: &Row, index: usize) -> Option<String> {
     column::<Vec<u8>>(row, index).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// The same as it came, where it is text already.
+pub(crate) fn shown(row: &Row, index: usize) -> Option<Cow<'_, str>> {
+    match row.as_ref(index)? {
+        Value::Bytes(bytes) => Some(String::from_utf8_lossy(bytes)),
+        _ => None,
+    }
 }

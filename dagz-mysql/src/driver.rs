@@ -11,7 +11,12 @@ use dagz_core::{
 };
 use mysql_async::Opts;
 
-use crate::{Config, Prepare, provision, reset, reset::Keeper, route, server::Server};
+use crate::{
+    Config, Prepare, provision,
+    reset::{self, Keeper, Prepared},
+    route,
+    server::Server,
+};
 
 /// The word for this driver everywhere.
 pub(crate) const NAME: &str = "mysql";
@@ -154,17 +159,17 @@ impl DbConfig for Driver {
     }
 
     async fn prepare(&self, target: &Target) -> Result<()> {
-        match &self.config().prepare {
+        let prepared = match &self.config().prepare {
             PrepareWith::Own(prepare) => reset::prepare(self, target, *prepare).await?,
             PrepareWith::Hook(hook) => {
                 // Whatever it does, it does it to a database that is this run's alone.
-                reset::prepare(self, target, Prepare::None).await?;
+                reset::prepare(self, target, Prepare::None).await?.settle();
                 let opts = self.server(target.endpoint())?.opts_for(target.name());
                 hook.call(target, opts).await?;
+                Prepared::again(&*self.database(target)?).await
             }
-        }
-        let database = self.database(target)?;
-        reset::note(&database, target).await;
+        };
+        prepared.note(target);
         Ok(())
     }
 

@@ -37,6 +37,7 @@ use dagz_core::{
     runtime,
 };
 use mysql_async::Conn;
+use tokio::sync::OwnedMutexGuard;
 
 use self::keeper::{Opened, Outcome};
 pub(crate) use self::{hold::SPARE_TABLES, keeper::Keeper};
@@ -52,7 +53,7 @@ use crate::{
 /// # Errors
 /// Those of a prepare: the database is not dagz's own, another run uses it, or it cannot be reset.
 pub async fn truncate(target: &Target) -> Result<()> {
-    prepare(configured()?, target, Prepare::Truncate).await
+    configured()?.truncate(target).await
 }
 
 /// Brings `target`'s database back to what its creation left, rows and counters included; for use
@@ -61,7 +62,7 @@ pub async fn truncate(target: &Target) -> Result<()> {
 /// # Errors
 /// Those of a prepare: the database is not dagz's own, another run uses it, or it cannot be reset.
 pub async fn baseline(target: &Target) -> Result<()> {
-    prepare(configured()?, target, Prepare::Baseline).await
+    configured()?.baseline(target).await
 }
 
 impl Driver {
@@ -70,7 +71,8 @@ impl Driver {
     /// # Errors
     /// The same.
     pub async fn truncate(&self, target: &Target) -> Result<()> {
-        prepare(self, target, Prepare::Truncate).await
+        prepare(self, target, Prepare::Truncate).await?.settle();
+        Ok(())
     }
 
     /// [`baseline`](crate::baseline) by this driver, where it is not the one of the process.
@@ -78,13 +80,52 @@ impl Driver {
     /// # Errors
     /// The same.
     pub async fn baseline(&self, target: &Target) -> Result<()> {
-        prepare(self, target, Prepare::Baseline).await
+        prepare(self, target, Prepare::Baseline).await?.settle();
+        Ok(())
+    }
+}
+
+/// A database that a test may use, while there is something left to do that the test need not wait for.
+#[must_use]
+pub(crate) struct Prepared {
+    keeper: OwnedMutexGuard<Option<Keeper>>,
+}
+
+impl Prepared {
+    /// One that was prepared before.
+    pub(crate) async fn again(database: &Database) -> Self {
+        Self {
+            keeper: Arc::clone(&database.keeper).lock_owned().await,
+        }
+    }
+
+    /// Gives back, in the background, the locks that kept all as it was found; who writes before that waits for it.
+    pub(crate) fn settle(mut self) {
+        if self.keeper.as_ref().is_some_and(Keeper::is_to_let_go) {
+            runtime::spawn(async move {
+                if let Some(keeper) = self.keeper.as_mut() {
+                    keeper.let_go().await;
+                }
+            });
+        }
+    }
+
+    /// The same; and notes on the server that the test of `target` uses the database from now on, which is only for the
+    /// next one.
+    pub(crate) fn note(mut self, target: &Target) {
+        let target = target.clone();
+        runtime::spawn(async move {
+            if let Some(keeper) = self.keeper.as_mut() {
+                keeper.let_go().await;
+                keeper.note(&target).await;
+            }
+        });
     }
 }
 
 /// Resets the database of `target` as `mode` says, and takes its lock until [`release`]. Also with
 /// [`Prepare::None`] the stamp is checked and the lock taken: two runs must not share a database.
-pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> Result<()> {
+pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> Result<Prepared> {
     let database = driver.database(target)?;
     database.lull.end();
     let mut slot = Arc::clone(&database.keeper).lock_owned().await;
@@ -112,7 +153,7 @@ pub(crate) async fn prepare(driver: &Driver, target: &Target, mode: Prepare) -> 
         match keeper.reset(driver, &database, target, mode).await {
             Ok(Outcome::Clean) => {
                 *slot = Some(keeper);
-                return Ok(());
+                return Ok(Prepared { keeper: slot });
             }
             Ok(Outcome::Rebuild(reason)) => {
                 let fence = Some(keeper.conn);
@@ -161,18 +202,6 @@ async fn rebuild(
         .detail(format!("made anew: {reason}"))
         .record();
     Ok(())
-}
-
-/// Notes on the server that the test of `target` uses the database from now on. The test need not
-/// wait for what is only for the next one.
-pub(crate) async fn note(database: &Database, target: &Target) {
-    let mut slot = Arc::clone(&database.keeper).lock_owned().await;
-    let target = target.clone();
-    runtime::spawn(async move {
-        if let Some(keeper) = slot.as_mut() {
-            keeper.note(&target).await;
-        }
-    });
 }
 
 /// Gives the database back: kept clients are clean, and other runs may use it. The test that ends does not wait while

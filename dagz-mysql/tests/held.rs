@@ -309,6 +309,25 @@ fn others_get_on_when_no_test_comes() {
     );
 }
 
+/// Where nothing is to be repaired, the locks are given back behind the one who asked for the reset, whoever that is.
+#[test]
+fn what_was_held_is_given_back_also_without_a_test() {
+    at_site("given_back", with_schema, async |site: &Site| {
+        let mut look = begin(site).await;
+        let mut other = site.connect().await;
+        for is_a_test in [true, false] {
+            hold(site, &mut look).await;
+            match is_a_test {
+                true => site.prepare().await,
+                false => site.driver.baseline(&site.target).await.unwrap(),
+            }
+            let write = "INSERT INTO part (item) VALUES (1)";
+            within(Duration::from_secs(5), execute(&mut other, write)).await;
+            site.next().await;
+        }
+    });
+}
+
 #[test]
 fn a_change_that_is_under_way_is_waited_for() {
     at_site("under_way", with_schema, async |site: &Site| {

@@ -325,16 +325,30 @@ fn test_by_nextest(context: &mut Context<'_>) -> Result<Note> {
     test_by(context, Runner::Nextest)
 }
 
+/// In the names of the tests that switch a detection off. They take minutes, and are about the server, not the runner: so
+/// they run by nextest only, where they do beside others. `.config/nextest.toml` has what runs by cargo only.
+const MUTANTS: &str = "needed";
+
+/// The same for random workloads: a few of each show that they run by cargo, too.
+const FEW_CASES: &[(&str, &str)] = &[("DAGZ_TEST_CASES", "3")];
+
 fn test_by(context: &mut Context<'_>, runner: Runner) -> Result<Note> {
     if context.servers.is_empty() {
         // Kept for the steps after this one.
         context.servers = test::needed_servers(context.root, &[])?;
     }
-    let rest = match runner {
-        Runner::Cargo => Vec::new(),
-        Runner::Nextest => vec!["--profile".to_owned(), "ci".to_owned()],
+    let (rest, environment): (Vec<_>, _) = match runner {
+        Runner::Cargo => (vec!["--skip".to_owned(), MUTANTS.to_owned()], FEW_CASES),
+        Runner::Nextest => (vec!["--profile".to_owned(), "ci".to_owned()], &[]),
     };
-    let outcome = test::run_tests(context.root, &[], runner, &rest, &context.servers)?;
+    let outcome = test::run_tests(
+        context.root,
+        &[],
+        runner,
+        &rest,
+        environment,
+        &context.servers,
+    )?;
     let totals = outcome.totals;
     ensure!(outcome.success, "{totals}");
     ensure!(totals.run > 0, "no test ran");

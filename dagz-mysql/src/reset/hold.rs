@@ -4,7 +4,8 @@
 //! the rest of a prepare. [`Keeper::hold`] does both in the background, at a test's end, after it has locked all tables
 //! and closed the schema (`reset/fence.rs`). It goes on holding those locks, so that what it found is still true
 //! when the next test comes, whatever sessions live on after theirs. [`Keeper::proceed`] then asks only who waits,
-//! gives the locks back and repairs what was found, in one round trip:
+//! gives the locks back and repairs what was found, in one round trip. Where it found nothing, the locks are given back
+//! while the test goes on already.
 //!
 //! - **Rows and counters** change by statements that want a lock on the table, cascades and triggers included. Who
 //!   held one when the test ended is an open transaction, and nothing is held; who wants one later waits.
@@ -52,6 +53,8 @@ const ATTEMPTS: usize = 2;
 #[derive(Default)]
 pub(super) struct Hold {
     held: Option<Held>,
+    /// Whether nothing is held any more, but for the locks.
+    is_over: bool,
     fence: Option<Fence>,
     /// Looks where there is a gate.
     looker: Option<Conn>,
@@ -210,9 +213,15 @@ impl Keeper {
             .collect()
     }
 
-    /// Gives back what is held, to look again.
-    pub(super) async fn let_go(&mut self) {
-        if self.hold.held.take().is_some() {
+    /// Whether there are locks to be given back, which are for no next test.
+    pub(crate) fn is_to_let_go(&self) -> bool {
+        self.hold.is_over
+    }
+
+    /// Gives back what is held.
+    pub(crate) async fn let_go(&mut self) {
+        let is_over = std::mem::take(&mut self.hold.is_over);
+        if self.hold.held.take().is_some() || is_over {
             self.unlock_tables().await;
         }
     }
@@ -330,10 +339,12 @@ impl Keeper {
                 }
             },
         };
-        let repairs = plan.iter().flat_map(|batch| batch.statements.clone());
         let source = self.hold.since.unwrap_or(Source::first(flavour));
-        let statements = [source.statement(database), "UNLOCK TABLES".to_owned()];
-        let statements: Vec<_> = statements.into_iter().chain(repairs).collect();
+        let mut statements = vec![source.statement(database)];
+        if let Some(batch) = &plan {
+            statements.push("UNLOCK TABLES".to_owned());
+            statements.extend(batch.statements.iter().cloned());
+        }
         let (own, blind) = (self.sessions(), probe.blind);
         let is_undisturbed = |sessions: &[Row]| {
             let waiting = Waiting::read(sessions, source, &own, fence, database);
@@ -347,7 +358,10 @@ impl Keeper {
                 if source == Source::Sessions {
                     self.newest = waiting::newest(sessions);
                 }
+                // Where there is nothing to repair, nobody has to wait for that.
+                self.hold.is_over = plan.is_none();
                 if !is_undisturbed {
+                    self.let_go().await;
                     // Who waited gets on, and is to be done when it is looked.
                     self.settle(database, patience).await?;
                 }

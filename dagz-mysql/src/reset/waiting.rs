@@ -3,11 +3,13 @@
 //! `reset/hold.rs` asks whether anybody does before it relies on what it found earlier ([`Waiting`]), and
 //! `reset/changes.rs` waits for those who may be changing a schema before it compares that ([`is_busy`]).
 
+use std::borrow::Cow;
+
 use mysql_async::Row;
 
 use super::fence::{Fence, MARK};
 use crate::{
-    batch::{column, text},
+    batch::{column, shown},
     server::Flavour,
     sql,
 };
@@ -68,7 +70,7 @@ impl Waiting {
             match source {
                 Source::Locks => match column(row, 0) {
                     Some(thread) if thread == fence.thread => {
-                        waiting.is_closed |= text(row, 1).as_deref() == Some("PENDING");
+                        waiting.is_closed |= shown(row, 1).as_deref() == Some("PENDING");
                     }
                     Some(thread) if fence.engines_own.contains(&thread) => {}
                     _ => waiting.are_others = true,
@@ -109,17 +111,17 @@ pub(super) fn newest(rows: &[Row]) -> Option<u64> {
     rows.iter().filter_map(|row| column(row, 0)).max()
 }
 
-struct Session {
+struct Session<'a> {
     id: Option<u32>,
-    database: String,
-    command: String,
-    state: String,
-    statement: String,
+    database: Cow<'a, str>,
+    command: Cow<'a, str>,
+    state: Cow<'a, str>,
+    statement: Cow<'a, str>,
 }
 
-impl Session {
-    fn of(row: &Row) -> Self {
-        let at = |index| text(row, index).unwrap_or_default();
+impl<'a> Session<'a> {
+    fn of(row: &'a Row) -> Self {
+        let at = |index| shown(row, index).unwrap_or_default();
         Self {
             id: column(row, 0),
             database: at(3),

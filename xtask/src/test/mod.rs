@@ -52,6 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
         &arguments.packages,
         arguments.runner,
         &arguments.rest,
+        &[],
         &servers,
     )?;
     drop(servers);
@@ -113,12 +114,14 @@ pub(crate) struct Outcome {
     pub(crate) success: bool,
 }
 
-/// Runs the tests of `packages` (of all where there is none) with every feature on, and shows their output.
+/// Runs the tests of `packages` (of all where there is none) with every feature on and `environment`, and shows their
+/// output.
 pub(crate) fn run_tests(
     root: &Path,
     packages: &[String],
     runner: Runner,
     rest: &[String],
+    environment: &[(&str, &str)],
     servers: &[Server],
 ) -> Result<Outcome> {
     let mut command = workspace::cargo(root);
@@ -150,6 +153,7 @@ pub(crate) fn run_tests(
     for server in servers {
         command.envs(server.environment());
     }
+    command.envs(environment.iter().copied());
     run_counted(command, SILENCE)
 }
 
