@@ -68,6 +68,30 @@ fn a_deletion_from_the_future_is_not_found() {
     });
 }
 
+/// The server tells nothing of the time of a row that has only its key.
+#[test]
+fn a_seed_row_from_the_future_can_be_deleted_at_once() {
+    const LATER: &str = "
+        CREATE TABLE bare (id text PRIMARY KEY, value text);
+        INSERT INTO bare (id) VALUES ('a') USING TIMESTAMP 4102444800000000;
+        CREATE TABLE whole (id text PRIMARY KEY, value text);
+        INSERT INTO whole (id, value) VALUES ('a', 'seed') USING TIMESTAMP 4102444800000000";
+    let config = |config| made_by(config, LATER);
+    at_site("later", config, async |site| {
+        site.init().await;
+        let session = site.connect().await;
+        for _ in 0..2 {
+            for table in ["bare", "whole"] {
+                let query = format!("SELECT id FROM {table}");
+                assert_eq!(rows(&session, &query).await, ["a"], "{table}");
+                execute(&session, &format!("DELETE FROM {table} WHERE id = 'a'")).await;
+                assert!(rows(&session, &query).await.is_empty(), "{table}");
+            }
+            site.prepare().await;
+        }
+    });
+}
+
 /// A deletion that hides whatever is written there, until the year 2100.
 #[test]
 fn seed_rows_come_back_after_a_deletion_from_the_future() {

@@ -25,6 +25,9 @@ const SEED: &str = "PROPTEST_RNG_SEED";
 /// Much longer than any workload and its reset take, however busy the machine is.
 const ROUND: Duration = Duration::from_secs(120);
 
+/// Of more than these, some that change something are expected.
+const HANDFUL: u32 = 30;
+
 /// What is looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Search {
@@ -124,6 +127,18 @@ pub fn assert_needed(
     panic!("without `{detection}` there are only errors, the last one: {errors}");
 }
 
+/// Fails unless more than one in `one_in` of `all` workloads `changed` anything, as too little would be shown by them. Of
+/// a handful it cannot be told.
+///
+/// # Panics
+/// Where too few did.
+pub fn assert_telling(changed: u32, all: u32, one_in: u32) {
+    assert!(
+        all < HANDFUL || changed * one_in > all,
+        "only {changed} of {all} workloads changed anything"
+    );
+}
+
 fn config(test: &str) -> Config {
     let mut hasher = DefaultHasher::new();
     (seed(), test).hash(&mut hasher);
@@ -195,6 +210,14 @@ mod tests {
             )
         });
         (met.into_inner(), said)
+    }
+
+    #[test]
+    fn what_changes_little_tells_nothing() {
+        assert_telling(21, 40, 2);
+        assert_telling(0, 3, 2);
+        let too_few = std::panic::catch_unwind(|| assert_telling(20, 40, 2));
+        assert!(too_few.is_err());
     }
 
     #[test]
