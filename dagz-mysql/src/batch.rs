@@ -52,7 +52,7 @@ pub(crate) fn column<T: mysql_async::prelude::FromValue>(row: &Row, index: usize
 
 /// The column `index` of `row` as text, whatever its character set: names, definitions, comments.
 pub(crate) fn text(row: &Row, index: usize) -> Option<String> {
-    column::<Vec<u8>>(row, index).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+    shown(row, index).map(Cow::into_owned)
 }
 
 /// The same as it came, where it is text already.

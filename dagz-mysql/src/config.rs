@@ -242,8 +242,8 @@ impl Config {
     /// Whether workers' databases get triggers by which one lock keeps everybody from writing to any InnoDB table;
     /// `false` unless said otherwise.
     ///
-    /// What is [held](Self::hold) between two tests is that one lock then, in the place of one for each table: the next
-    /// test waits as long with a thousand tables as with ten. For that a test's own writes take longer, by up to a quarter
+    /// What is [held](Self::hold) between two tests is that one lock then, in the place of one for each table: to undo what
+    /// a test left takes as long with a thousand tables as with ten. For that a test's own writes take longer, by up to a quarter
     /// for a few rows, and to make a database takes 4 to 8 ms more for each table. It pays where there are hundreds of
     /// them. The triggers do nothing; `SHOW TRIGGERS` lists them as `dagz_gate_…`, and a table that has some cannot be
     /// renamed into another database.

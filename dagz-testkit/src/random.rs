@@ -25,7 +25,7 @@ const SEED: &str = "PROPTEST_RNG_SEED";
 /// Much longer than any workload and its reset take, however busy the machine is.
 const ROUND: Duration = Duration::from_secs(120);
 
-/// Of more than these, some that change something are expected.
+/// Of so many workloads or more, some that change something are expected.
 const HANDFUL: u32 = 30;
 
 /// What is looked for.
@@ -128,7 +128,7 @@ pub fn assert_needed(
 }
 
 /// Fails unless more than one in `one_in` of `all` workloads `changed` anything, as too little would be shown by them. Of
-/// a handful it cannot be told.
+/// fewer than 30 it cannot be told.
 ///
 /// # Panics
 /// Where too few did.

@@ -271,11 +271,8 @@ impl Keeper {
 
     /// After a batch that stopped, which may hold locks on all tables.
     pub(super) async fn unlock_tables(&mut self) {
-        let unlock = "UNLOCK TABLES";
-        if self.conn.query_drop(unlock).await.is_err() {
-            // A connection that cannot do that is gone, and its locks with it; one that was told to leave off can.
-            drop(self.conn.query_drop(unlock).await);
-        }
+        // A connection that cannot do that is gone, and its locks with it.
+        drop(self.conn.query_drop("UNLOCK TABLES").await);
     }
 
     async fn end_leftovers(
