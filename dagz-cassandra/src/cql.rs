@@ -165,9 +165,53 @@ pub(crate) fn moved(statement: &str, from: &str, to: &str) -> String {
     text
 }
 
+/// The comment that `statement` gives to what it makes.
+pub(crate) fn comment(statement: &str) -> Option<String> {
+    let tokens = tokens(statement);
+    let mut tokens = tokens
+        .into_iter()
+        .filter(|token| !matches!(token, Token::Blank(_)))
+        .peekable();
+    while let Some(token) = tokens.next() {
+        let is_named = token.name().as_deref() == Some("comment");
+        if is_named && tokens.next_if_eq(&Token::Other("=")).is_some() {
+            let is_string = |token: &Token<'_>| token.text().starts_with('\'');
+            let pieces = std::iter::from_fn(|| tokens.next_if(is_string)).map(Token::text);
+            let literal: String = pieces.collect();
+            let text = literal.strip_prefix('\'')?.strip_suffix('\'')?;
+            return Some(text.replace("''", "'"));
+        }
+    }
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_comment_is_read_as_it_was_written() {
+        for text in [
+            "",
+            "it's",
+            "'",
+            "''",
+            "WITH comment = 'x'",
+            r#"{"a":"b = 'c'"}"#,
+        ] {
+            let statement = format!(
+                "CREATE TABLE s.t (comment text PRIMARY KEY)\n    WITH bloom = 0.1\n    AND comment = {}\n    AND x = 'y';",
+                literal(text)
+            );
+            assert_eq!(comment(&statement).as_deref(), Some(text), "{statement}");
+        }
+        for statement in [
+            "CREATE TABLE t (comment text PRIMARY KEY)",
+            "CREATE TABLE t (a int PRIMARY KEY) WITH x = 'comment = y'",
+        ] {
+            assert_eq!(comment(statement), None, "{statement}");
+        }
+    }
 
     #[test]
     fn scripts_are_split_outside_of_strings_bodies_and_comments() {

@@ -123,7 +123,12 @@ impl Native {
 
     /// Whether the server says that a keyspace, a table or a column is not there.
     pub(crate) fn is_missing(&self) -> bool {
-        matches!(self.database(), Some((DbError::Invalid, _)))
+        match self.database() {
+            Some((DbError::Invalid, _)) => true,
+            // What it says where the table is dropped while it reads.
+            Some((DbError::ServerError, told)) => told.contains("Unknown CF"),
+            _ => false,
+        }
     }
 
     /// Whether a keyspace or a table that a statement makes is there already.

@@ -1,7 +1,8 @@
 //! A keyspace's definition, as the server describes it: read, told apart from another, and copied.
 //!
 //! [`Schema::read`] asks `DESCRIBE KEYSPACE`, which answers with statements in the order of their dependencies,
-//! and the system's tables for what a reset must know of each [`Table`].
+//! and the system's tables for what a reset must know of each [`Table`]. That answer is of one moment; the tables
+//! may be of another, where a keyspace is being made or dropped. So whose a keyspace is stands in the answer alone.
 
 use scylla::client::session::Session;
 use serde::{Deserialize, Serialize};
@@ -69,41 +70,34 @@ impl Schema {
         let dropped = format!(
             "SELECT JSON table_name, column_name, dropped_time, kind, type FROM system_schema.dropped_columns WHERE keyspace_name = {named}"
         );
-        let stamp = format!(
-            "SELECT comment FROM system_schema.tables WHERE keyspace_name = {named} AND table_name = '{STAMP_TABLE}'"
-        );
-        let (described, columns, views, dropped, stamp) = futures_util::join!(
+        let (described, columns, views, dropped) = futures_util::join!(
             ask(session, describe),
             ask(session, columns),
             ask(session, views),
-            ask(session, dropped),
-            ask(session, stamp)
+            ask(session, dropped)
         );
         let described = match described {
             Err(error) if error.is_missing() => return Ok(None),
             described => rows::<(String, String, String, String)>(described?)?,
         };
-        let objects = described
+        let (stamps, objects): (Vec<_>, Vec<_>) = described
             .into_iter()
             .map(|(_, kind, name, statement)| Object {
                 kind,
                 name,
                 statement,
             })
-            .filter(|object| !(object.kind == "table" && object.name == STAMP_TABLE))
-            .collect();
+            .partition(|object| object.kind == "table" && object.name == STAMP_TABLE);
         let views: Vec<(String, String)> = rows(views?)?;
         let dropped: Vec<(String,)> = rows(dropped?)?;
-        let stamp: Vec<(Option<String>,)> = rows(stamp?)?;
         Ok(Some(Self {
             keyspace: keyspace.to_owned(),
             objects,
             tables: tables(rows(columns?)?, &views),
             dropped: dropped.into_iter().map(|(text,)| text).collect(),
-            stamp: stamp
-                .into_iter()
-                .next()
-                .map(|(text,)| text.unwrap_or_default()),
+            stamp: stamps
+                .first()
+                .map(|stamp| cql::comment(&stamp.statement).unwrap_or_default()),
         }))
     }
 

@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use dagz_cassandra::Config;
@@ -129,6 +130,39 @@ fn what_a_killed_process_was_making_is_made_anew() {
                 _ => site.prepare().await,
             }
             is_whole(site, anew).await;
+        }
+    });
+}
+
+/// A killed process had asked for it, and the server is still at it when the next run looks.
+#[test]
+fn what_is_dropped_at_this_moment_is_made_anew() {
+    let migrations = |config: Config| {
+        config.migrate_with("1", async |session| {
+            for table in ["t", "u"] {
+                let table = format!("CREATE TABLE {table} (id int PRIMARY KEY, value text)");
+                execute(&session, &table).await;
+            }
+            execute(&session, "INSERT INTO t (id, value) VALUES (1, 'seed')").await;
+            Ok::<_, std::io::Error>(())
+        })
+    };
+    at_site("half_dropped", migrations, async |site| {
+        let killed = plain().await;
+        for round in 0..12 {
+            let drop = format!("DROP KEYSPACE IF EXISTS {}", site.target.name());
+            let dropped = execute(&killed, &drop);
+            let looked = async {
+                tokio::time::sleep(Duration::from_millis(6 * round)).await;
+                site.driver.worker_init(&site.target).await
+            };
+            let ((), looked) = futures_util::join!(dropped, looked);
+            looked.unwrap_or_else(|error| panic!("round {round}: {}", error.report()));
+            // What was complete when it was looked at is gone since.
+            site.prepare().await;
+            let session = site.connect().await;
+            let found = rows(&session, "SELECT value FROM t").await;
+            assert_eq!(found, ["seed"], "round {round}");
         }
     });
 }
