@@ -176,7 +176,7 @@ pub(crate) async fn remove(server: &Server, user: &str, blind: Option<&str>) -> 
     let ended = format!("/api/connections/username/{user}");
     let paths = match blind {
         Some("users") => vec![ended],
-        Some("connections") => vec![],
+        Some("connections") => vec![deleted],
         _ => vec![deleted, ended],
     };
     for path in paths {

@@ -14,8 +14,8 @@ use dagz_core::{DbConfig as _, Endpoint, Scope, ScopeGuard, Target};
 use dagz_redis::{Config, Driver, Prepare, PrivateServers};
 use dagz_testkit::{
     random::{
-        CONNECTIONS, Counterexample, Interleaved, Search, assert_needed, cases, counterexample,
-        interleaved,
+        CONNECTIONS, Counterexample, Interleaved, Search, assert_needed, assert_needed_to_begin,
+        cases, counterexample, interleaved,
     },
     site,
 };
@@ -394,4 +394,12 @@ fn each_detection_is_needed() {
             at_random((test, Search::Expected), Prepare::Baseline, Some(detection))
         });
     }
+}
+
+#[test]
+fn a_new_server_is_needed_where_one_is_unfit() {
+    let said = "the private server of database";
+    assert_needed_to_begin("private_unfit", "unfit", said, |test| {
+        at_random((test, Search::Expected), Prepare::Baseline, Some("unfit"))
+    });
 }

@@ -127,6 +127,24 @@ pub fn assert_needed(
     panic!("without `{detection}` there are only errors, the last one: {errors}");
 }
 
+/// Fails unless someone who is blind to `detection` cannot begin the next test after some workload, with an error that says
+/// `said`. It is for what nothing else would come of.
+///
+/// # Panics
+/// Where no workload needs the detection, or another error comes first.
+pub fn assert_needed_to_begin(
+    test: &str,
+    detection: &str,
+    said: &str,
+    at_random: impl Fn(&str) -> Option<Counterexample>,
+) {
+    let found = at_random(test).unwrap_or_else(|| panic!("nobody needs `{detection}`"));
+    assert!(
+        !found.is_difference && found.text.contains(said),
+        "without `{detection}` another thing happens: {found}"
+    );
+}
+
 /// Fails unless more than one in `one_in` of `all` workloads `changed` anything, as too little would be shown by them. Of
 /// fewer than 30 it cannot be told.
 ///

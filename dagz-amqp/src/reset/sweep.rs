@@ -249,6 +249,7 @@ impl Keeper {
             let exclusive = queue["exclusive"] == Value::Bool(true);
             (exclusive && !name.starts_with(OWN)).then(|| name.to_owned())
         });
+        let locked = locked.filter(|_| self.blind != Some("exclusive"));
         let now = Topology::of(&definitions).seen(start, self.blind);
         Ok((now, locked.collect()))
     }

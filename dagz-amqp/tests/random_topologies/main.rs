@@ -20,7 +20,7 @@ use dagz_testkit::random::{
     Counterexample, Search, assert_needed, assert_telling, cases, counterexample, runner,
 };
 use proptest::{prelude::*, strategy::ValueTree as _};
-use round::{Between, Process, Round, Workload, anybody, anything, rebase, workload};
+use round::{Between, Process, Round, Workload, anybody, anything, rebase, stranger, workload};
 use serde_json::Value;
 use start::{Besides, each, has_transient_queues, topology};
 use support::at_site;
@@ -128,7 +128,7 @@ fn little(between: impl Strategy<Value = Between> + 'static) -> impl Strategy<Va
 }
 
 #[test]
-fn what_an_earlier_test_has_is_to_end() {
+fn ending_what_an_earlier_test_has_is_needed() {
     let workloads = workload(lasting(), Just(Between::Nothing));
     for process in [Process::Same, Process::New] {
         for detection in ["users", "connections"] {
@@ -138,7 +138,15 @@ fn what_an_earlier_test_has_is_to_end() {
 }
 
 #[test]
-fn what_others_do_between_two_tests_is_to_be_seen() {
+fn seeing_exclusive_queues_is_needed() {
+    for process in [Process::Same, Process::New] {
+        let workloads = little(stranger());
+        is_needed("exclusive", process, Besides::Nothing, &workloads);
+    }
+}
+
+#[test]
+fn seeing_what_others_do_between_two_tests_is_needed() {
     let same = Process::Same;
     is_needed("mark", same, Besides::Nothing, &little(anybody()));
     let workloads = little(Just(Between::OtherStart));
@@ -152,7 +160,7 @@ fn what_others_do_between_two_tests_is_to_be_seen() {
 }
 
 #[test]
-fn what_goes_on_by_itself_is_to_be_seen() {
+fn seeing_what_goes_on_by_itself_is_needed() {
     // Until then all that moves has moved.
     let workloads = workload(messages(), Just(Between::Nothing)).prop_map(|workload| Workload {
         pause: 800,

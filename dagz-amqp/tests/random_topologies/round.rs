@@ -19,6 +19,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::{
     act::{self, Act, Acts, acts},
+    start::QUEUES,
     state::{expected, state},
     support::{
         self, Site, definitions,
@@ -65,6 +66,8 @@ pub(crate) enum Between {
     OtherStart,
     /// Somebody who makes the vhost their own, and puts something there.
     Owner,
+    /// Whoever came in past dagz, and has a queue of this name alone, as long as the connection is there.
+    Stranger(&'static str),
 }
 
 /// Workloads in which a test does such `acts`, and `between` says what comes then.
@@ -92,7 +95,13 @@ pub(crate) fn anything() -> impl Strategy<Value = Between> {
         2 => anybody(),
         1 => Just(Between::OtherStart),
         1 => Just(Between::Owner),
+        1 => stranger(),
     ]
+}
+
+/// Somebody who has come in past dagz.
+pub(crate) fn stranger() -> impl Strategy<Value = Between> {
+    select(QUEUES.as_slice()).prop_map(Between::Stranger)
 }
 
 /// Somebody who does something there.
@@ -238,6 +247,10 @@ impl Round<'_> {
             Between::Owner => Some(self.take_over().await),
             _ => None,
         };
+        let stranger = match workload.between {
+            Between::Stranger(queue) => Some(self.visited(queue).await),
+            _ => None,
+        };
         let next = match self.process {
             Process::Same => {
                 driver.release(target).await;
@@ -267,6 +280,7 @@ impl Round<'_> {
             let what = "is changed by the earlier one";
             outcome = differs(&start, state(self.site).await, what);
         }
+        drop(stranger);
         (next, outcome)
     }
 
@@ -274,7 +288,7 @@ impl Round<'_> {
         let (site, target) = (self.site, &self.site.target);
         let other = Driver::new(site.config.clone());
         match between {
-            Between::Nothing | Between::Owner => {}
+            Between::Nothing | Between::Owner | Between::Stranger(_) => {}
             Between::Test(acts, ends) => {
                 let prepared = other.prepare(target).await;
                 prepared.unwrap_or_else(|error| panic!("{}", error.report()));
@@ -325,6 +339,22 @@ impl Round<'_> {
             }
             sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Comes in as the application is configured to, and takes the queue, if there is none of that name. `None` where
+    /// nobody is let in.
+    async fn visited(&self, queue: &str) -> Option<Connection> {
+        let visit = uri(self.site.target.name());
+        let visit = Connection::connect_uri(visit, ConnectionProperties::default()).await;
+        let visit = visit.ok()?;
+        let own = QueueDeclareOptions {
+            exclusive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let channel = support::channel(&visit).await;
+        let declared = channel.queue_declare(queue.into(), own, FieldTable::default());
+        drop(declared.await);
+        Some(visit)
     }
 
     /// Makes the vhost somebody else's. Gives back what it said before.

@@ -251,7 +251,10 @@ impl Keeper {
             return false;
         };
         let is_of_use = error.kind() == ErrorKind::InUse;
-        if is_of_use || !self.is_replaceable(target, want.prepare(driver)).await {
+        if is_of_use
+            || self.blind == Some("unfit")
+            || !self.is_replaceable(target, want.prepare(driver)).await
+        {
             return false;
         }
         started.end();
