@@ -3,7 +3,8 @@
 //!
 //! Others are switched off where they are: that somebody else had the vhost (`mark`, in `reset/keeper.rs`), made it anew
 //! (`remade`), gave its base other definitions (`source`), or made it their own (`stamp`); what of an earlier test may
-//! come back (`users`) or remains (`connections`), in `reset.rs`.
+//! come back (`users`) or is still at work (`connections`), in `login.rs`; and which queues are one connection's
+//! (`exclusive`), in `reset/sweep.rs`.
 
 use super::{Kind, Queue, Topology};
 

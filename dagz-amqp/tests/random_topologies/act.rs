@@ -3,7 +3,7 @@
 //! The names are those of `start.rs`; `test.rs` has the connections.
 
 use lapin::{
-    BasicProperties, Channel, ExchangeKind,
+    BasicProperties, Channel, ExchangeKind, PublisherConfirm,
     message::Delivery,
     options::{
         BasicAckOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
@@ -236,6 +236,19 @@ fn message(how: How) -> BasicProperties {
     }
 }
 
+/// Sends a message, which is confirmed if the channel confirms.
+pub(crate) async fn send(
+    channel: &Channel,
+    exchange: &str,
+    key: &str,
+    how: How,
+) -> Result<PublisherConfirm, lapin::Error> {
+    let options = BasicPublishOptions::default();
+    let (exchange, key) = (exchange.into(), key.into());
+    let sent = channel.basic_publish(exchange, key, options, b"text", message(how));
+    sent.await
+}
+
 impl Act {
     /// Does it; what is taken and not acknowledged is added to `held`.
     pub(crate) async fn run(
@@ -251,27 +264,11 @@ impl Act {
         };
         match self {
             Self::Publish(exchange, key, how) => {
-                let options = BasicPublishOptions::default();
-                let sent = channel.basic_publish(
-                    (*exchange).into(),
-                    (*key).into(),
-                    options,
-                    b"text",
-                    message(*how),
-                );
-                sent.await?.await?;
+                send(channel, exchange, key, *how).await?.await?;
             }
             Self::Burst(queue, count) => {
                 for _ in 0..*count {
-                    let options = BasicPublishOptions::default();
-                    let sent = channel.basic_publish(
-                        "".into(),
-                        (*queue).into(),
-                        options,
-                        b"text",
-                        message(How::Plain),
-                    );
-                    drop(sent.await?);
+                    drop(send(channel, "", queue, How::Plain).await?);
                 }
             }
             Self::Get(queue) => {

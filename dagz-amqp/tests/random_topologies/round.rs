@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use crate::{
-    act::{self, Act, Acts, acts},
+    act::{self, Act, Acts, How, acts},
     start::QUEUES,
     state::{expected, state},
     support::{
@@ -45,6 +45,8 @@ pub(crate) enum Process {
 #[derive(Clone, Debug)]
 pub(crate) struct Workload {
     pub(crate) acts: Acts,
+    /// To which queue it sends without an end.
+    pub(crate) flooded: Option<&'static str>,
     /// For what happens behind a test's end, in milliseconds.
     pub(crate) pause: u64,
     /// What its connections try to do after its end.
@@ -77,14 +79,15 @@ pub(crate) fn workload(
 ) -> impl Strategy<Value = Workload> {
     let late = || prop_oneof![3 => Just(Acts::new()), 1 => act::acts(3, true)];
     let pause = select([0_u64, 0, 4, 30].as_slice());
-    (acts, pause, late(), between, late()).prop_map(|(acts, pause, late, between, after)| {
-        Workload {
-            acts,
-            pause,
-            late,
-            between,
-            after,
-        }
+    let flooded = prop::option::weighted(0.1, select(QUEUES.as_slice()));
+    let all = (acts, flooded, pause, late(), between, late());
+    all.prop_map(|(acts, flooded, pause, late, between, after)| Workload {
+        acts,
+        flooded,
+        pause,
+        late,
+        between,
+        after,
     })
 }
 
@@ -195,6 +198,17 @@ impl Test {
     }
 }
 
+/// Sends to the queue as fast as the broker takes it, as long as the connection is there.
+async fn flood(address: AMQPUri, queue: &'static str) {
+    let properties = ConnectionProperties::default();
+    let Ok(connection) = Connection::connect_uri(address, properties).await else {
+        return;
+    };
+    if let Ok(channel) = connection.create_channel().await {
+        while act::send(&channel, "", queue, How::Plain).await.is_ok() {}
+    }
+}
+
 /// Where workloads are done: a site, and the definitions that its base vhost has in turn.
 pub(crate) struct Round<'a> {
     pub(crate) site: &'a Site,
@@ -238,6 +252,9 @@ impl Round<'_> {
         let address = driver.address(target).await;
         let mut test = Test::new(address.expect("the test may log in"));
         test.run(&workload.acts).await;
+        let flooding = workload
+            .flooded
+            .map(|queue| tokio::spawn(flood(test.address.clone(), queue)));
         if let Some(changed) = &self.changed {
             let start = expected(&definitions(&self.site.base));
             let is_changed = state(self.site).await != Some(start);
@@ -281,6 +298,9 @@ impl Round<'_> {
             outcome = differs(&start, state(self.site).await, what);
         }
         drop(stranger);
+        if let Some(flooding) = flooding {
+            flooding.abort();
+        }
         (next, outcome)
     }
 
