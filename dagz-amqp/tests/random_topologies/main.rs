@@ -11,6 +11,7 @@ mod state;
 #[expect(dead_code, reason = "these tests need a part of it")]
 #[path = "../support/mod.rs"]
 mod support;
+mod test;
 
 use std::cell::Cell;
 
