@@ -128,19 +128,19 @@ pub fn assert_needed(
 }
 
 /// Fails unless someone who is blind to `detection` cannot begin the next test after some workload, with an error that says
-/// `said`. It is for what nothing else would come of.
+/// one of `reasons`. It is for what nothing else would come of.
 ///
 /// # Panics
 /// Where no workload needs the detection, or another error comes first.
 pub fn assert_needed_to_begin(
     test: &str,
     detection: &str,
-    said: &str,
+    reasons: &[&str],
     at_random: impl Fn(&str) -> Option<Counterexample>,
 ) {
     let found = at_random(test).unwrap_or_else(|| panic!("nobody needs `{detection}`"));
     assert!(
-        !found.is_difference && found.text.contains(said),
+        !found.is_difference && reasons.iter().any(|reason| found.text.contains(reason)),
         "without `{detection}` another thing happens: {found}"
     );
 }
