@@ -201,7 +201,8 @@ fn is_needed(detection: &'static str, process: Process, without: &[&str]) {
     });
 }
 
-// None is for exclusive queues: they have gone when the test's user has been removed, before anybody looks.
+// None is for exclusive queues: a test's own have gone with its user, before anybody looks. `random_topologies` has those of
+// somebody else.
 
 #[test]
 fn each_detection_is_needed() {

@@ -143,8 +143,8 @@ fn ending_what_an_earlier_test_has_is_needed() {
 
 #[test]
 fn seeing_exclusive_queues_is_needed() {
+    let workloads = little(stranger());
     for process in [Process::Same, Process::New] {
-        let workloads = little(stranger());
         is_needed("exclusive", process, Besides::Nothing, &workloads);
     }
 }

@@ -160,7 +160,7 @@ impl Round<'_> {
             _ => None,
         };
         let stranger = match workload.between {
-            Between::Stranger(queue) => Some(self.visited(queue).await),
+            Between::Stranger(queue) => self.visited(queue).await,
             _ => None,
         };
         let next = match self.process {
