@@ -153,16 +153,20 @@ async fn take(
         return Err(Failure::Gone);
     };
     keeper.start = Some(start.clone());
+    let mut users = look.users;
     if claim == Claim::Missing {
         keeper.declare_again().await?;
         claim = keeper.claim(&holder, patience).await?;
         if claim == Claim::Missing {
             return Err(Failure::Gone);
         }
+        // Somebody else may have had it until now.
+        let told = login::all(server, target.name()).await;
+        users = told.map_err(Failure::Final)?;
     }
     let rights = server.rights(target.base()).await.map_err(Failure::Final)?;
     let removed = futures_util::future::try_join_all(
-        look.users
+        users
             .iter()
             .map(|user| login::remove(server, user, keeper.blind)),
     );
@@ -265,11 +269,13 @@ async fn wind_up(
     };
     let server = &driver.server(target.endpoint()).map_err(Failure::Final)?;
     let rights = server.rights(target.base()).await.map_err(Failure::Final)?;
+    login::remove(server, &login.user, keeper.blind)
+        .await
+        .map_err(Failure::Final)?;
+    // Who has taken the vhost meanwhile ends whom it finds there, and nobody who is made later.
+    keeper.still_has().await?;
     let next = login::create(server, target.name(), &rights);
     let found = async {
-        login::remove(server, &login.user, keeper.blind)
-            .await
-            .map_err(Failure::Final)?;
         match driver.config().prepare {
             PrepareWith::Own(Prepare::Reset) => keeper.find(&start).await,
             // Nobody wants to know, and a look is a delivery, of which a queue may allow only so many.

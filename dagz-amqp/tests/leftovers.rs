@@ -1,18 +1,26 @@
 //! What an earlier test left connected ends before the next one starts, and nobody else's does.
 
-#[expect(dead_code, reason = "these tests need a part of it")]
 mod support;
 
 use std::time::Duration;
 
+use dagz_amqp::Driver;
+use dagz_core::DbConfig as _;
 use futures_util::StreamExt as _;
 use lapin::{
     Channel, Connection, ConnectionProperties, Consumer,
-    options::{BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions},
+    options::{
+        BasicConsumeOptions, BasicGetOptions, BasicQosOptions, QueueDeclareOptions,
+        QueueDeleteOptions,
+    },
     types::{AMQPValue, FieldTable},
 };
 use serde_json::json;
-use support::{at_site, channel, connect, counts, publish};
+use support::{
+    at_site, channel, connect, counts, declare,
+    management::{self, part},
+    publish,
+};
 
 /// A consumer that acknowledges nothing.
 async fn consume(channel: &Channel, queue: &str) -> Consumer {
@@ -148,7 +156,7 @@ fn an_earlier_process_cannot_come_back() {
             site.init().await;
             let before = site.driver.address(&site.target).await.unwrap();
             let left = connect(before.clone()).await;
-            site.driver = dagz_amqp::Driver::new(site.config.clone());
+            site.driver = Driver::new(site.config.clone());
             site.prepare().await;
             assert!(
                 left.create_channel().await.is_err(),
@@ -159,6 +167,44 @@ fn an_earlier_process_cannot_come_back() {
                 again.is_err(),
                 "it logged in with the earlier test's credentials"
             );
+        },
+    );
+}
+
+#[test]
+fn an_earlier_process_whose_lease_a_test_deleted_leaves_nobody() {
+    at_site(
+        "unleased",
+        |config| config,
+        async |site| {
+            site.init().await;
+            site.next_test().await;
+            let users = format!("/api/vhosts/{}/permissions", part(site.target.name()));
+            for round in 0..12 {
+                let other = Driver::new(site.config.clone());
+                other.prepare(&site.target).await.unwrap();
+                let test = connect(other.address(&site.target).await.unwrap()).await;
+                let own = channel(&test).await;
+                own.queue_delete("dagz.lease".into(), QueueDeleteOptions::default())
+                    .await
+                    .unwrap();
+                if round % 2 == 1 {
+                    declare(&own, "dagz.lease").await;
+                }
+                other.release(&site.target).await;
+                // As the first one's end goes on.
+                site.prepare().await;
+                // Waits for that.
+                drop(other.reset(&site.target).await);
+                let told = management::get(&users).unwrap();
+                let names = told.as_array().unwrap().iter().map(|user| &user["user"]);
+                let names: Vec<_> = names
+                    .filter(|name| name.as_str().unwrap().starts_with("dagz."))
+                    .collect();
+                assert_eq!(names.len(), 1, "in round {round}: {names:?}");
+                site.connect().await;
+                site.next_test().await;
+            }
         },
     );
 }

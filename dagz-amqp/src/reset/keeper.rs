@@ -17,6 +17,7 @@ use std::{
 };
 
 use dagz_core::{Error, ErrorKind, Result};
+use futures_util::{FutureExt as _, StreamExt as _};
 use lapin::{
     BasicProperties, Channel, Connection, Consumer,
     options::{
@@ -220,6 +221,42 @@ impl Keeper {
             (Some(_), _) if self.blind == Some("mark") => Claim::Kept,
             _ => Claim::Taken,
         }))
+    }
+
+    /// Fails where the vhost is not this process's any more: a test may have deleted the queue that says so. Asked when
+    /// that test's connections have ended.
+    pub(super) async fn still_has(&mut self) -> Result<(), Failure> {
+        let passive = QueueDeclareOptions {
+            passive: true,
+            ..QueueDeclareOptions::default()
+        };
+        let told = self
+            .channel
+            .queue_declare(LEASE.into(), passive, FieldTable::default());
+        if let Err(error) = told.await {
+            return Err(self.failed("keep", error).await);
+        }
+        // There may be another one of its name by now. That ours is over, the broker said when it was deleted.
+        let mut is_held = false;
+        if let Some(lease) = &mut self.lease {
+            is_held = loop {
+                match lease.next().now_or_never() {
+                    None => break true,
+                    // Anybody may send something there.
+                    Some(Some(Ok(_))) => {}
+                    Some(Some(Err(_)) | None) => break false,
+                }
+            };
+        }
+        if is_held {
+            return Ok(());
+        }
+        let told = format!(
+            "vhost `{}` at `{}` is not this process's any more: its queue `{LEASE}` was deleted",
+            self.vhost,
+            self.server.shown()
+        );
+        Err(Failure::Lost(Error::new(ErrorKind::Prepare, told)))
     }
 
     /// Gives the vhost back. With `marked`, it is known later whether anybody has had it since.
