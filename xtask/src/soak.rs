@@ -14,7 +14,7 @@ use crate::{process, workspace};
 /// Words after `cargo xtask soak`.
 #[derive(Args, Debug)]
 pub(crate) struct Arguments {
-    /// How long; the round that has begun is finished.
+    /// How long; each driver has its turn at least once, and the turn that has begun is finished.
     #[arg(long, value_name = "MINUTES", default_value_t = 60)]
     minutes: u64,
     /// Only this driver; may be repeated. Default: all that have random tests.
@@ -39,10 +39,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
     let limit = Duration::from_secs(60 * arguments.minutes);
     let mut totals = Totals::default();
     let mut rounds = 0;
-    while rounds == 0 || started.elapsed() < limit {
+    'rounds: while rounds == 0 || started.elapsed() < limit {
         rounds += 1;
         for package in &packages {
             process::check_interrupted()?;
+            if rounds > 1 && started.elapsed() >= limit {
+                break 'rounds;
+            }
             let outcome = test::run_random(&root, package, &servers)?;
             ensure!(
                 outcome.success && outcome.totals.run > 0,
@@ -50,12 +53,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<()> {
                 outcome.totals
             );
             totals += outcome.totals;
+            let minutes = started.elapsed().as_secs() / 60;
+            eprintln!("\n{package} in round {rounds}, after {minutes} min: {totals}");
         }
-        eprintln!(
-            "\nround {rounds} of {}, {} min: {totals}",
-            packages.join(", "),
-            started.elapsed().as_secs() / 60
-        );
     }
     Ok(())
 }
