@@ -272,8 +272,11 @@ async fn wind_up(
     login::remove(server, &login.user, keeper.blind)
         .await
         .map_err(Failure::Final)?;
-    // Who has taken the vhost meanwhile ends whom it finds there, and nobody who is made later.
-    keeper.still_has().await?;
+    // Who has taken the vhost meanwhile ends whom it finds there, and nobody who is made later. Where connections are not
+    // ended, the broker would do it while this is asked.
+    if keeper.blind != Some("connections") {
+        keeper.still_has().await?;
+    }
     let next = login::create(server, target.name(), &rights);
     let found = async {
         match driver.config().prepare {
