@@ -237,19 +237,13 @@ impl Keeper {
             return Err(self.failed("keep", error).await);
         }
         // There may be another one of its name by now. That ours is over, the broker said when it was deleted.
-        let mut is_held = false;
-        if let Some(lease) = &mut self.lease {
-            is_held = loop {
-                match lease.next().now_or_never() {
-                    None => break true,
-                    // Anybody may send something there.
-                    Some(Some(Ok(_))) => {}
-                    Some(Some(Err(_)) | None) => break false,
-                }
-            };
-        }
-        if is_held {
-            return Ok(());
+        while let Some(lease) = &mut self.lease {
+            match lease.next().now_or_never() {
+                None => return Ok(()),
+                // Anybody may send something there.
+                Some(Some(Ok(_))) => {}
+                Some(Some(Err(_)) | None) => break,
+            }
         }
         let told = format!(
             "vhost `{}` at `{}` is not this process's any more: its queue `{LEASE}` was deleted",
